@@ -1,0 +1,1 @@
+"""The runbook's portable layout: folder, `.tar.gz`, `.tar.gz.enc`."""

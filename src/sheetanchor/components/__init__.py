@@ -1,0 +1,1 @@
+"""What is protected; each module captures and restores one kind of data."""

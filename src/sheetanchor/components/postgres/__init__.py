@@ -1,0 +1,1 @@
+"""A PostgreSQL server with all its databases."""

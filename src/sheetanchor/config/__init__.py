@@ -1,0 +1,1 @@
+"""`sheetanchor.yml`: models, loading, checks."""

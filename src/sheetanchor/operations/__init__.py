@@ -1,0 +1,1 @@
+"""What is done, in which order: plan, then execute under a journal."""

@@ -1,0 +1,1 @@
+"""Tiers, retention, schedule: pure functions over plain records."""

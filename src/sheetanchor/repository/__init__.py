@@ -1,0 +1,1 @@
+"""How backups are kept: the restic repository format, version 1 and 2."""

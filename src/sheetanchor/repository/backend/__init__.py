@@ -1,0 +1,1 @@
+"""Where a repository's bytes are: a directory, S3."""

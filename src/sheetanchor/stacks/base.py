@@ -1,0 +1,66 @@
+"""The third seam, place: where a stack runs, and how work reaches the data.
+
+`local` runs work in a thread of this process; `swarm` will run the same work as a Swarm job on
+the node that holds the data.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class Discovered:
+    """One component that a driver found by itself."""
+
+    name: str
+    type: str
+    place: str
+    """The node that holds the data; "local" here."""
+    facts: tuple[str, ...] = ()
+    settings: tuple[tuple[str, str], ...] = ()
+    """What the configuration of this component would say."""
+
+
+@dataclass(frozen=True)
+class Inventory:
+    """What a stack consists of, as seen now."""
+
+    components: tuple[Discovered, ...]
+
+
+@dataclass(frozen=True)
+class Health:
+    """One health check's outcome."""
+
+    component: str
+    healthy: bool
+    detail: str
+
+
+class Stack(Protocol):
+    """Where a stack runs."""
+
+    def discover(self) -> Inventory:
+        """Look at what is there."""
+        ...
+
+    def run(self, works: Sequence[Callable[[], Result]]) -> list[Result | BaseException]:
+        """Carry out independent pieces of work, at once where that helps; keep the order."""
+        ...
+
+    def stop(self, component: str) -> None:
+        """Stop the service of `component`; already stopped is no error."""
+        ...
+
+    def start(self, component: str) -> None:
+        """Start the service of `component`; already running is no error."""
+        ...
+
+    def health(self) -> list[Health]:
+        """Check every component's service."""
+        ...
