@@ -16,7 +16,7 @@ Exit codes follow restic's: 0 done, 1 failed, 2 wrong usage or configuration, 3 
     │   └── FinalBackendError        no retry will help
     │       └── NoSpaceError, ReadOnlyBackendError
     ├── ComponentError                                           1
-    │   ├── UnreachableError, ToolError, ProofMismatchError
+    │   └── UnreachableError, NothingThereError, ToolError, ProofMismatchError
     ├── ProcessError                                             1
     ├── ArchiveError                                             1
     │   └── HostileArchiveError, WrongKeyError
@@ -141,6 +141,12 @@ class UnreachableError(ComponentError):
     """The service behind a component does not answer, or refuses."""
 
     code = "unreachable"
+
+
+class NothingThereError(ComponentError):
+    """What is to be captured does not exist: a failure, but for the safety backup of a lost volume."""
+
+    code = "nothing_there"
 
 
 class ToolError(ComponentError):

@@ -245,8 +245,14 @@ class Component(Protocol):
         """
         ...
 
-    def capture(self, sink: Sink) -> Proof:
-        """Put the component's state into `sink`; return what a restore must equal."""
+    def capture(self, sink: Sink, previous: Proof | None = None, *, lenient: bool = False) -> Proof:
+        """Put the component's state into `sink`; return what a restore must equal.
+
+        `previous` is the proof of the last backup: what was full then and is empty now fails.
+        `lenient` is for the safety backup of something damaged: parts that are missing (one of
+        several configuration files) become warnings. Raises NothingThereError where there is
+        nothing at all to capture.
+        """
         ...
 
     def estimate(self, source: Source, proof: Proof, *, in_place: bool) -> StageEstimate:

@@ -10,6 +10,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
+from sheetanchor.errors import SheetanchorError
+
 Result = TypeVar("Result")
 
 
@@ -42,6 +44,16 @@ class Health:
     detail: str
 
 
+@dataclass(frozen=True)
+class Work:
+    """One piece of work on one component, as plain data that can cross to another node."""
+
+    action: str
+    component: str
+    run: str
+    """The run's token."""
+
+
 class Stack(Protocol):
     """Where a stack runs."""
 
@@ -49,8 +61,13 @@ class Stack(Protocol):
         """Look at what is there."""
         ...
 
-    def run(self, works: Sequence[Callable[[], Result]]) -> list[Result | BaseException]:
-        """Carry out independent pieces of work, at once where that helps; keep the order."""
+    def run(
+        self, works: Sequence[Work], execute: Callable[[Work], Result]
+    ) -> list[Result | SheetanchorError]:
+        """Carry out independent pieces of work where their data is, at once where that helps.
+
+        Returns in the order of `works`; an expected failure takes the place of its result.
+        """
         ...
 
     def stop(self, component: str) -> None:
