@@ -1,20 +1,49 @@
-"""Every option of `sheetanchor.yml` as a frozen pydantic model; unknown keys are refused."""
+"""Every option of `sheetanchor.yml` as a frozen pydantic model; unknown keys are refused.
+
+Validated with the context `{"directory": Path}`, the directory of the file: what is written
+relative in it is meant relative to it, whatever the working directory of a cron job is.
+"""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+
+_SCHEME = re.compile(r"[a-z][a-z0-9]+:")
+
+
+def _beside_the_file(path: Path, info: ValidationInfo) -> Path:
+    try:
+        path = path.expanduser()
+    except RuntimeError as error:
+        raise ValueError(f"{path}: there is no such home directory") from error
+    directory = (info.context or {}).get("directory")
+    return path if path.is_absolute() or directory is None else directory / path
+
 
 Argv = Annotated[tuple[str, ...], Field(min_length=1)]
+ConfiguredPath = Annotated[Path, AfterValidator(_beside_the_file)]
+"""A path that may be written relative to the configuration file, or begin with `~`."""
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$")]
 
 
 class Model(BaseModel):
     """Base of all configuration models."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", str_strip_whitespace=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", str_strip_whitespace=True, use_attribute_docstrings=True
+    )
 
 
 class StackConfig(Model):
@@ -30,15 +59,24 @@ class RepositoryConfig(Model):
     url: Annotated[
         str, Field(min_length=1, description="as restic writes it: /srv/repo, s3:https://host/bucket/prefix")
     ]
-    password_file: Path | None = None
+    password_file: ConfiguredPath | None = None
+    """Holds the password; SHEETANCHOR_PASSWORD_FILE and SHEETANCHOR_PASSWORD stand above it."""
     compression: Literal["off", "auto", "max"] = "auto"
+    """off: none; auto: fast zstd; max: the smallest, at several times the time."""
     threads: Annotated[int | None, Field(ge=1, le=64)] = None
+    """How many cores a run may use; all of them when absent."""
+
+    @field_validator("url")
+    @classmethod
+    def _local_path_beside_the_file(cls, value: str, info: ValidationInfo) -> str:
+        return value if _SCHEME.match(value) else str(_beside_the_file(Path(value), info))
 
 
 class ComponentConfig(Model):
     """What all components have in common."""
 
     name: Name
+    """Unique in the stack; it names the component on the command line and in the repository."""
     pre: tuple[Argv, ...] = ()
     """Commands run before the capture; one that fails fails the component."""
     post: tuple[Argv, ...] = ()
@@ -46,6 +84,7 @@ class ComponentConfig(Model):
     stop: Argv | None = None
     """Stops the service, for what can only be restored with it down."""
     start: Argv | None = None
+    """Starts it again."""
 
 
 class PostgresConfig(ComponentConfig):
@@ -54,11 +93,13 @@ class PostgresConfig(ComponentConfig):
     type: Literal["postgres"]
     url: str
     """libpq URL of a superuser; no password in it."""
-    password_file: Path | None = None
-    bin_dir: Path | None = None
+    password_file: ConfiguredPath | None = None
+    bin_dir: ConfiguredPath | None = None
     """Where the client programs of the server's own major version are."""
-    data_dir: Path | None = None
+    data_dir: ConfiguredPath | None = None
+    """Where the server keeps its data on this machine."""
     jobs: Annotated[int, Field(ge=1, le=64)] = 2
+    """How many processes pg_restore may use for one database."""
 
     @field_validator("url")
     @classmethod
@@ -73,8 +114,8 @@ class RedisConfig(ComponentConfig):
     url: str
     """redis://host:port/0, rediss:// or unix:///path; no password in it."""
     username: str | None = None
-    password_file: Path | None = None
-    server_program: Path | None = None
+    password_file: ConfiguredPath | None = None
+    server_program: ConfiguredPath | None = None
     """Scratch servers run this; found on PATH otherwise (redis-server, valkey-server)."""
 
     @field_validator("url")
@@ -88,7 +129,9 @@ class VolumeConfig(ComponentConfig):
 
     type: Literal["volume"]
     path: Path
+    """The directory, absolute."""
     exclude: tuple[str, ...] = ()
+    """Patterns of what is left out: `*.tmp` at any depth, `/cache` only at the top."""
 
     @field_validator("path")
     @classmethod
@@ -101,6 +144,7 @@ class ConfigsConfig(ComponentConfig):
 
     type: Literal["configs"]
     paths: Annotated[tuple[Path, ...], Field(min_length=1)]
+    """Files and directories, absolute."""
 
     @field_validator("paths")
     @classmethod
@@ -119,9 +163,9 @@ class Config(Model):
     stack: StackConfig
     repository: RepositoryConfig
     components: Annotated[tuple[AnyComponentConfig, ...], Field(min_length=1)]
-    work_directory: Path | None = None
+    work_directory: ConfiguredPath | None = None
     """For scratch servers and staged dumps; the system's temporary directory otherwise."""
-    state_directory: Path | None = None
+    state_directory: ConfiguredPath | None = None
     """For the journal of a running restore; /var/lib/sheetanchor, or below the home of a user."""
 
     @model_validator(mode="after")
@@ -136,7 +180,7 @@ class Config(Model):
 
 def _absolute_path(path: Path) -> Path:
     if not path.is_absolute():
-        raise ValueError(f"{path} is not an absolute path")
+        raise ValueError("has to be an absolute path")
     return path
 
 
@@ -144,6 +188,7 @@ def _without_password(url: str, schemes: tuple[str, ...]) -> str:
     if not url.startswith(schemes):
         raise ValueError(f"has to begin with {' or '.join(schemes)}")
     authority = url.split("://", 1)[1].split("/", 1)[0]
-    if ":" in authority.rpartition("@")[0]:
+    query = url.partition("?")[2]
+    if ":" in authority.rpartition("@")[0] or re.search(r"(^|&)\w*password=", query):
         raise ValueError("holds a password; give it by password_file")
     return url
