@@ -1,0 +1,1 @@
+"""What several tests share: real servers, real programs, data. Import it as `support`."""
