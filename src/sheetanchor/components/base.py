@@ -271,8 +271,12 @@ class Component(Protocol):
         """Build the restored state beside the live one; a half stage of the same token is redone."""
         ...
 
-    def resume(self, token: str) -> Staged:
-        """Find the staged state of `token` again after a crash, at whatever step it was."""
+    def resume(self, token: str, source: Source | None = None) -> Staged:
+        """Find the staged state of `token` again after a crash, at whatever step it was.
+
+        `source` is the backup again, for a verify (or an in-place swap) that has to read it;
+        undo and discard do without. Finding nothing is no error here: the steps then say so.
+        """
         ...
 
 
