@@ -117,6 +117,11 @@ class RedisConfig(ComponentConfig):
     password_file: ConfiguredPath | None = None
     server_program: ConfiguredPath | None = None
     """Scratch servers run this; found on PATH otherwise (redis-server, valkey-server)."""
+    tls_ca_file: Path | None = None
+    """Certificate authority for rediss://; the system's otherwise."""
+    tls_certificate_file: Path | None = None
+    """Client certificate, where the server asks for one."""
+    tls_key_file: Path | None = None
 
     @field_validator("url")
     @classmethod
