@@ -1,0 +1,365 @@
+"""Nodes and trees: one directory's entries with all metadata, byte for byte as restic stores them.
+
+restic's design, "Trees and Data"; field order and omission rules as in its node structure.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+import stat
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import cast
+
+from sheetanchor.errors import DamagedRepositoryError, RepositoryError
+from sheetanchor.repository import gojson
+from sheetanchor.repository.ids import Id, parse_id
+
+
+class NodeType(StrEnum):
+    """What an entry is."""
+
+    FILE = "file"
+    DIRECTORY = "dir"
+    SYMLINK = "symlink"
+    DEVICE = "dev"
+    CHARACTER_DEVICE = "chardev"
+    FIFO = "fifo"
+    SOCKET = "socket"
+    IRREGULAR = "irregular"
+
+
+@dataclass(slots=True)
+class Node:
+    """One entry of a directory."""
+
+    name: bytes
+    type: NodeType
+    mode: int = 0
+    """Go's os.FileMode bits, see `mode_from_stat`."""
+    mtime_ns: int = 0
+    atime_ns: int = 0
+    ctime_ns: int = 0
+    uid: int = 0
+    gid: int = 0
+    user: str = ""
+    group: str = ""
+    inode: int = 0
+    device_id: int = 0
+    """st_dev of the file system the entry was on; with `inode` it pairs hard links."""
+    size: int = 0
+    """Bytes; files only."""
+    links: int = 0
+    link_target: bytes = b""
+    xattrs: tuple[tuple[str, bytes], ...] = ()
+    generic_attributes: str = ""
+    """JSON of what other systems add (windows.*), kept as it came."""
+    device: int = 0
+    """st_rdev of a device."""
+    content: tuple[Id, ...] | None = None
+    """Data blobs of a file (empty for an empty file), None for everything else."""
+    subtree: Id | None = None
+    """Tree blob of a directory."""
+    error: str = ""
+    unknown: tuple[tuple[str, str], ...] = ()
+    """Fields of newer writers: name and JSON."""
+
+
+_GO_DIRECTORY = 1 << 31
+_GO_SYMLINK = 1 << 27
+_GO_DEVICE = 1 << 26
+_GO_FIFO = 1 << 25
+_GO_SOCKET = 1 << 24
+_GO_SETUID = 1 << 23
+_GO_SETGID = 1 << 22
+_GO_CHARACTER_DEVICE = 1 << 21
+_GO_STICKY = 1 << 20
+_GO_IRREGULAR = 1 << 19
+
+_GO_TYPES = {
+    stat.S_IFREG: 0,
+    stat.S_IFDIR: _GO_DIRECTORY,
+    stat.S_IFLNK: _GO_SYMLINK,
+    stat.S_IFBLK: _GO_DEVICE,
+    stat.S_IFCHR: _GO_DEVICE | _GO_CHARACTER_DEVICE,
+    stat.S_IFIFO: _GO_FIFO,
+    stat.S_IFSOCK: _GO_SOCKET,
+}
+_GO_SPECIAL = ((stat.S_ISUID, _GO_SETUID), (stat.S_ISGID, _GO_SETGID), (stat.S_ISVTX, _GO_STICKY))
+_NODE_TYPES = {
+    stat.S_IFREG: NodeType.FILE,
+    stat.S_IFDIR: NodeType.DIRECTORY,
+    stat.S_IFLNK: NodeType.SYMLINK,
+    stat.S_IFBLK: NodeType.DEVICE,
+    stat.S_IFCHR: NodeType.CHARACTER_DEVICE,
+    stat.S_IFIFO: NodeType.FIFO,
+    stat.S_IFSOCK: NodeType.SOCKET,
+}
+
+
+def type_from_stat(st_mode: int) -> NodeType:
+    """Return the node type of an st_mode."""
+    return _NODE_TYPES.get(stat.S_IFMT(st_mode), NodeType.IRREGULAR)
+
+
+def mode_from_stat(st_mode: int) -> int:
+    """Return Go's os.FileMode bits of an st_mode."""
+    mode = (st_mode & 0o777) | _GO_TYPES.get(stat.S_IFMT(st_mode), _GO_IRREGULAR)
+    if st_mode & 0o7000:
+        for bit, go_bit in _GO_SPECIAL:
+            if st_mode & bit:
+                mode |= go_bit
+    return mode
+
+
+def permissions(mode: int) -> int:
+    """Return the 07777 bits (setuid, setgid, sticky, permissions) of Go's os.FileMode bits."""
+    bits = mode & 0o777
+    for bit, go_bit in _GO_SPECIAL:
+        if mode & go_bit:
+            bits |= bit
+    return bits
+
+
+_PLAIN_NAME = re.compile(rb"[ !#-%'-;=?-\[\]-~]+")
+"""Names that neither quoting nor JSON changes."""
+_FORBIDDEN_NAMES = (b"", b".", b"..")
+
+
+def encode_tree(nodes: Sequence[Node]) -> bytes:
+    """Return the tree blob of a directory's entries, sorted by their raw names.
+
+    Raises RepositoryError for two entries of one name and for names no directory can hold.
+    """
+    ordered = sorted(nodes, key=lambda node: node.name)
+    previous = b""
+    parts: list[str] = []
+    for node in ordered:
+        name = node.name
+        if name == previous or name in _FORBIDDEN_NAMES or b"/" in name or b"\0" in name:
+            raise RepositoryError(f"a directory cannot hold the name {gojson.quote_name(name)!r} (again)")
+        previous = name
+        parts.append(encode_node(node))
+    return f'{{"nodes":[{",".join(parts)}]}}\n'.encode()
+
+
+def encode_node(node: Node) -> str:
+    """Return one node's JSON."""
+    name = node.name
+    if _PLAIN_NAME.fullmatch(name) is not None:
+        quoted = f'"{name.decode("ascii")}"'
+    else:
+        quoted = gojson.encode_string(gojson.quote_name(name))
+    mode = f'"mode":{node.mode},' if node.mode else ""
+    content = node.content
+    if content is None:
+        blobs = "null"
+    elif content:
+        blobs = '["' + '","'.join([blob.hex() for blob in content]) + '"]'
+    else:
+        blobs = "[]"
+    time = gojson.format_time
+    return (
+        f'{{"name":{quoted},"type":"{node.type}",{mode}"mtime":"{time(node.mtime_ns)}",'
+        f'"atime":"{time(node.atime_ns)}","ctime":"{time(node.ctime_ns)}",'
+        f'"uid":{node.uid},"gid":{node.gid}{_optional(node)},"content":{blobs}{_last(node)}}}'
+    )
+
+
+def _optional(node: Node) -> str:
+    """Return the fields between gid and content, each omitted when it is zero or empty."""
+    text = f',"user":{gojson.encode_string(node.user)}' if node.user else ""
+    if node.group:
+        text += f',"group":{gojson.encode_string(node.group)}'
+    if node.inode:
+        text += f',"inode":{node.inode}'
+    if node.device_id:
+        text += f',"device_id":{node.device_id}'
+    if node.size:
+        text += f',"size":{node.size}'
+    if node.links:
+        text += f',"links":{node.links}'
+    if node.link_target or node.xattrs or node.generic_attributes or node.device:
+        text += _rare(node)
+    return text
+
+
+def _rare(node: Node) -> str:
+    text = ""
+    if node.link_target:
+        target = node.link_target.decode("utf-8", "surrogateescape")
+        text += f',"linktarget":{gojson.encode_string(target)}'
+        if not target.isascii() and any("\udc80" <= character <= "\udcff" for character in target):
+            text += f',"linktarget_raw":"{base64.b64encode(node.link_target).decode()}"'
+    if node.xattrs:
+        pairs = (
+            f'{{"name":{gojson.encode_string(name)},"value":"{base64.b64encode(value).decode()}"}}'
+            for name, value in node.xattrs
+        )
+        text += f',"extended_attributes":[{",".join(pairs)}]'
+    if node.generic_attributes:
+        text += f',"generic_attributes":{node.generic_attributes}'
+    if node.device:
+        text += f',"device":{node.device}'
+    return text
+
+
+def _last(node: Node) -> str:
+    text = f',"subtree":"{node.subtree.hex()}"' if node.subtree is not None else ""
+    if node.error:
+        text += f',"error":{gojson.encode_string(node.error)}'
+    for name, value in node.unknown:
+        text += f",{gojson.encode_string(name)}:{value}"
+    return text
+
+
+_KNOWN = frozenset(
+    [
+        "name",
+        "type",
+        "mode",
+        "mtime",
+        "atime",
+        "ctime",
+        "uid",
+        "gid",
+        "user",
+        "group",
+        "inode",
+        "device_id",
+        "size",
+        "links",
+        "linktarget",
+        "linktarget_raw",
+        "extended_attributes",
+        "generic_attributes",
+        "device",
+        "content",
+        "subtree",
+        "error",
+    ]
+)
+
+
+def decode_tree(data: bytes) -> list[Node]:
+    """Return the nodes of a tree blob, strictly ascending by name; unknown keys are kept.
+
+    Raises DamagedRepositoryError for anything that is no tree, and for names that would
+    lead out of the directory.
+    """
+    try:
+        match gojson.decode(data):
+            case {"nodes": list(items)}:
+                nodes = [_decode_node(item) for item in items]
+            case {"nodes": None}:
+                nodes = []
+            case _:
+                raise ValueError("no list of nodes")
+    except ValueError as error:
+        raise DamagedRepositoryError(f"a tree cannot be read: {error}") from error
+    previous = b""
+    for node in nodes:
+        name = node.name
+        if name in _FORBIDDEN_NAMES or b"/" in name or b"\0" in name:
+            raise DamagedRepositoryError(f"a tree holds the forbidden name {gojson.quote_name(name)!r}")
+        if name <= previous:
+            raise DamagedRepositoryError(f"a tree is out of order at {gojson.quote_name(name)!r}")
+        previous = name
+    return nodes
+
+
+def _decode_node(item: object) -> Node:
+    if not isinstance(item, dict):
+        raise ValueError("a node is no object")
+    fields = cast("dict[str, object]", item)
+    raw_target = fields.get("linktarget_raw")
+    return Node(
+        name=gojson.unquote_name(_text(fields, "name")),
+        type=NodeType(_text(fields, "type")),
+        mode=_number(fields, "mode"),
+        mtime_ns=_time(fields, "mtime"),
+        atime_ns=_time(fields, "atime"),
+        ctime_ns=_time(fields, "ctime"),
+        uid=_number(fields, "uid"),
+        gid=_number(fields, "gid"),
+        user=_text(fields, "user"),
+        group=_text(fields, "group"),
+        inode=_number(fields, "inode"),
+        device_id=_number(fields, "device_id"),
+        size=_number(fields, "size"),
+        links=_number(fields, "links"),
+        link_target=_base64(raw_target) if raw_target else _text(fields, "linktarget").encode(),
+        xattrs=_xattrs(fields.get("extended_attributes")),
+        generic_attributes=_json(fields.get("generic_attributes")),
+        device=_number(fields, "device"),
+        content=_content(fields.get("content")),
+        subtree=_subtree(fields.get("subtree")),
+        error=_text(fields, "error"),
+        unknown=tuple((key, gojson.encode(fields[key])) for key in fields.keys() - _KNOWN),
+    )
+
+
+def _text(fields: dict[str, object], key: str) -> str:
+    value = fields.get(key)
+    if value is None:
+        return ""
+    if not isinstance(value, str):
+        raise ValueError(f"{key} is no text")
+    return value
+
+
+def _number(fields: dict[str, object], key: str) -> int:
+    value = fields.get(key, 0)
+    if type(value) is not int or not 0 <= value < 1 << 64:
+        raise ValueError(f"{key} is no number")
+    return value
+
+
+def _time(fields: dict[str, object], key: str) -> int:
+    text = _text(fields, key)
+    return gojson.parse_time(text) if text else 0
+
+
+def _base64(value: object) -> bytes:
+    if value is None:
+        return b""
+    if not isinstance(value, str):
+        raise ValueError("a value is no base64 text")
+    return base64.b64decode(value, validate=True)
+
+
+def _json(value: object) -> str:
+    return "" if value is None else gojson.encode(value)
+
+
+def _content(value: object) -> tuple[Id, ...] | None:
+    if value is None:
+        return None
+    if not isinstance(value, list):
+        raise ValueError("content is no list")
+    return tuple([parse_id(item) for item in value])
+
+
+def _subtree(value: object) -> Id | None:
+    if value is None:
+        return None
+    if not isinstance(value, str):
+        raise ValueError("subtree is no id")
+    return parse_id(value)
+
+
+def _xattrs(value: object) -> tuple[tuple[str, bytes], ...]:
+    if value is None:
+        return ()
+    if not isinstance(value, list):
+        raise ValueError("extended_attributes is no list")
+    pairs: list[tuple[str, bytes]] = []
+    for item in value:
+        match item:
+            case {"name": str(name), "value": encoded}:
+                pairs.append((name, _base64(encoded)))
+            case _:
+                raise ValueError("an extended attribute has no name or value")
+    return tuple(pairs)
