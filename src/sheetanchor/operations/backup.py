@@ -1,0 +1,337 @@
+"""A backup: capture every chosen component, then commit all of them with one manifest.
+
+Order on storage: packs, indexes, the components' snapshots, the manifest's snapshot. A run that
+is cut off anywhere before the last step leaves a backup that is `incomplete`.
+"""
+
+from __future__ import annotations
+
+import getpass
+import io
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from sheetanchor import __version__
+from sheetanchor.components.base import Component, Proof
+from sheetanchor.errors import (
+    BackendError,
+    ComponentError,
+    InterruptedByUserError,
+    NothingThereError,
+    RepositoryError,
+    SheetanchorError,
+)
+from sheetanchor.operations.catalog import Catalog
+from sheetanchor.operations.environment import Environment, Selection
+from sheetanchor.operations.manifest import MANIFEST_PATH, Manifest, ManifestComponent
+from sheetanchor.operations.naming import MANUAL_TIER, Tags, backup_name, component_root
+from sheetanchor.operations.results import BackupStatus, BackupSummary, ComponentBackup
+from sheetanchor.operations.run_lock import run_lock
+from sheetanchor.operations.store import RepositorySink
+from sheetanchor.repository.ids import Id
+from sheetanchor.repository.repository import WriteSession
+from sheetanchor.repository.snapshot import Snapshot, SnapshotDraft, SnapshotSummary
+from sheetanchor.stacks.base import Work
+
+PROGRAM = f"sheetanchor {__version__}"
+CAPTURE = "capture"
+
+
+@dataclass(frozen=True)
+class BackupPlan:
+    """One backup run before it starts."""
+
+    name: str
+    tier: str
+    started_at: datetime
+    components: tuple[str, ...]
+    tags: tuple[str, ...] = ()
+    lenient: bool = False
+    """For a safety backup: what is damaged or gone is saved as far as it is there."""
+    origin: str | None = None
+
+
+@dataclass(frozen=True)
+class Previous:
+    """What the last backup of a component left: to compare with, and to skip unchanged files."""
+
+    snapshot: Snapshot | None = None
+    proof: Proof | None = None
+
+
+@dataclass(frozen=True)
+class Captured:
+    """One component in the packs, not yet in a snapshot."""
+
+    name: str
+    kind: str
+    root: str
+    tree: Id
+    proof: Proof
+    bytes_read: int
+    bytes_added: int
+    duration_s: float
+    previous: Previous
+
+
+def plan(
+    environment: Environment,
+    catalog: Catalog,
+    selection: Selection,
+    *,
+    tier: str = MANUAL_TIER,
+    tags: tuple[str, ...] = (),
+    lenient: bool = False,
+    origin: str | None = None,
+) -> BackupPlan:
+    """Decide what a backup will hold and how it is called."""
+    kinds = {name: component.kind for name, component in environment.components.items()}
+    moment = environment.clock.now()
+    taken = {record.name for record in catalog.records}
+    while backup_name(moment) in taken:
+        moment += timedelta(seconds=1)
+    return BackupPlan(
+        name=backup_name(moment),
+        tier=tier,
+        started_at=moment,
+        components=selection.apply(kinds),
+        tags=tags,
+        lenient=lenient,
+        origin=origin,
+    )
+
+
+def execute(environment: Environment, catalog: Catalog, planned: BackupPlan) -> BackupSummary:
+    """Carry out a planned backup under the stack's run lock and a shared repository lock."""
+    with (
+        run_lock(environment.state_directory, f"backup {planned.name}"),
+        environment.repository.lock(),
+    ):
+        return execute_locked(environment, catalog, planned)
+
+
+def execute_locked(environment: Environment, catalog: Catalog, planned: BackupPlan) -> BackupSummary:
+    """Carry out a planned backup; the caller holds the locks.
+
+    Failures of single components are in the summary. Raises when the repository itself fails.
+    """
+    previous = {name: _previous(environment, catalog, name) for name in planned.components}
+    begin = environment.clock.monotonic()
+    with environment.repository.writer() as session:
+        works = [Work(CAPTURE, name, planned.name) for name in planned.components]
+        outcomes = environment.stack.run(
+            works,
+            lambda work: _capture(environment, session, planned, work.component, previous[work.component]),
+        )
+        for outcome in outcomes:
+            if isinstance(outcome, BackendError | RepositoryError | InterruptedByUserError):
+                raise outcome
+        session.flush()
+        entries = tuple(
+            _failed(environment, name, outcome, lenient=planned.lenient)
+            if isinstance(outcome, SheetanchorError)
+            else _save(environment, planned, outcome)
+            for name, outcome in zip(planned.components, outcomes, strict=True)
+        )
+        manifest = _manifest(environment, planned, entries)
+        bytes_read = sum(entry.bytes_read for entry in entries)
+        _commit(environment, session, planned, manifest, bytes_read)
+        bytes_added = session.statistics.bytes_added
+    return BackupSummary(
+        backup=planned.name,
+        stack=environment.stack_name,
+        status=BackupStatus(manifest.status),
+        tier=planned.tier,
+        started_at=planned.started_at,
+        duration_s=environment.clock.monotonic() - begin,
+        bytes_read=bytes_read,
+        bytes_added=bytes_added,
+        components=entries,
+    )
+
+
+def _previous(environment: Environment, catalog: Catalog, name: str) -> Previous:
+    record = catalog.newest_holding(name)
+    if record is None:
+        return Previous()
+    entry = catalog.manifest(record).component(name)
+    if entry is None or entry.proof is None:
+        return Previous(record.components[name])
+    model = environment.components[name].proof_model
+    return Previous(record.components[name], model.model_validate(entry.proof))
+
+
+def _capture(
+    environment: Environment, session: WriteSession, planned: BackupPlan, name: str, previous: Previous
+) -> Captured:
+    component = environment.components[name]
+    root = component_root(component.kind, name)
+    begin = environment.clock.monotonic()
+    environment.listener.started(name)
+    writer = session.tree(root)
+    sink = RepositorySink(writer, previous.snapshot.tree if previous.snapshot else None)
+    try:
+        proof = _with_hooks(environment, component, sink, previous, planned)
+        tree = writer.finish()
+    finally:
+        environment.listener.finished(name)
+    for warning in proof.warnings:
+        environment.listener.warning(name, warning)
+    return Captured(
+        name=name,
+        kind=component.kind,
+        root=root,
+        tree=tree,
+        proof=proof,
+        bytes_read=sink.bytes_read,
+        bytes_added=writer.bytes_added,
+        duration_s=environment.clock.monotonic() - begin,
+        previous=previous,
+    )
+
+
+def _with_hooks(
+    environment: Environment,
+    component: Component,
+    sink: RepositorySink,
+    previous: Previous,
+    planned: BackupPlan,
+) -> Proof:
+    """Run the pre commands, the capture and, whatever happened, the post commands."""
+    hooks = environment.hooks[component.name]
+    try:
+        for command in hooks.pre:
+            environment.processes.run(command)
+        return component.capture(sink, None if planned.lenient else previous.proof, lenient=planned.lenient)
+    finally:
+        for command in hooks.post:
+            environment.processes.run(command)
+
+
+def _save(environment: Environment, planned: BackupPlan, captured: Captured) -> ComponentBackup:
+    """Write one component's snapshot."""
+    tags = Tags(
+        stack=environment.stack_name,
+        backup=planned.name,
+        tier=planned.tier,
+        component=captured.name,
+        type=captured.kind,
+        others=planned.tags,
+    )
+    parent = captured.previous.snapshot
+    snapshot = environment.repository.save_snapshot(
+        _draft(environment, captured.tree, (captured.root,), tags, parent=parent.id if parent else None)
+    )
+    return ComponentBackup(
+        name=captured.name,
+        type=captured.kind,
+        status="saved",
+        snapshot=snapshot.id.hex(),
+        bytes_read=captured.bytes_read,
+        bytes_added=captured.bytes_added,
+        duration_s=captured.duration_s,
+        proof=captured.proof.model_dump(mode="json"),
+        proof_summary=captured.proof.summary(),
+        warnings=captured.proof.warnings,
+    )
+
+
+def _failed(
+    environment: Environment, name: str, error: SheetanchorError, *, lenient: bool
+) -> ComponentBackup:
+    absent = lenient and isinstance(error, NothingThereError)
+    return ComponentBackup(
+        name=name,
+        type=environment.components[name].kind,
+        status="absent" if absent else "failed",
+        error=error.message,
+        hint=error.hint,
+    )
+
+
+def _manifest(
+    environment: Environment, planned: BackupPlan, entries: tuple[ComponentBackup, ...]
+) -> Manifest:
+    if not any(entry.status == "saved" for entry in entries) and not planned.lenient:
+        first = next(entry for entry in entries if entry.status == "failed")
+        raise ComponentError(f"nothing was saved: {first.name}: {first.error}", hint=first.hint)
+    failed = any(entry.status == "failed" for entry in entries)
+    return Manifest(
+        program=PROGRAM,
+        stack=environment.stack_name,
+        backup=planned.name,
+        tier=planned.tier,
+        status="partial" if failed else "complete",
+        started_at=planned.started_at,
+        finished_at=environment.clock.now(),
+        components=tuple(_manifest_entry(environment, entry) for entry in entries),
+        origin=planned.origin,
+    )
+
+
+def _manifest_entry(environment: Environment, entry: ComponentBackup) -> ManifestComponent:
+    tree = None
+    if entry.snapshot is not None:
+        tree = environment.repository.find_snapshot(entry.snapshot).tree.hex()
+    return ManifestComponent(
+        root=component_root(entry.type, entry.name),
+        tree=tree,
+        **entry.model_dump(exclude={"hint"}),
+    )
+
+
+def _commit(
+    environment: Environment,
+    session: WriteSession,
+    planned: BackupPlan,
+    manifest: Manifest,
+    bytes_read: int,
+) -> None:
+    """Write the manifest's snapshot: the last thing, and the one that makes the backup count."""
+    writer = session.tree("/")
+    writer.write_stream(MANIFEST_PATH, io.BytesIO(manifest.encode()))
+    tree = writer.finish()
+    session.flush()
+    tags = Tags(
+        stack=environment.stack_name,
+        backup=planned.name,
+        tier=planned.tier,
+        manifest=manifest.status,
+        others=planned.tags,
+    )
+    summary = SnapshotSummary(
+        backup_start_ns=nanoseconds(planned.started_at),
+        backup_end_ns=nanoseconds(manifest.finished_at),
+        data_added_packed=session.statistics.bytes_added,
+        total_bytes_processed=bytes_read,
+    )
+    environment.repository.save_snapshot(
+        _draft(environment, tree, (f"/{MANIFEST_PATH}",), tags, summary=summary)
+    )
+
+
+def _draft(
+    environment: Environment,
+    tree: Id,
+    paths: tuple[str, ...],
+    tags: Tags,
+    *,
+    parent: Id | None = None,
+    summary: SnapshotSummary | None = None,
+) -> SnapshotDraft:
+    return SnapshotDraft(
+        time_ns=nanoseconds(environment.clock.now()),
+        tree=tree,
+        paths=paths,
+        hostname=environment.stack_name,
+        username=getpass.getuser(),
+        tags=tags.encode(),
+        parent=parent,
+        program_version=PROGRAM,
+        summary=summary,
+    )
+
+
+def nanoseconds(moment: datetime) -> int:
+    """Return the moment as nanoseconds since the epoch, exact to the microsecond."""
+    return int(moment.timestamp()) * 1_000_000_000 + moment.microsecond * 1000
