@@ -45,36 +45,42 @@ class Compressor:
         self._compresses_data = version >= 2 and compression is not Compression.OFF
         self._contexts = _Compressing(_LEVELS[compression])
 
-    def compress(self, blob_type: BlobType, plain: Buffer) -> tuple[Buffer, int]:
-        """Return what to seal and the uncompressed length, which is 0 when `plain` stays as it is."""
+    def compress(self, blob_type: BlobType, plain: Buffer) -> bytes | None:
+        """Return the zstd frame to store, or None when `plain` is to be stored as it is."""
         if len(plain) == 0:
-            return plain, 0
+            return None
         if blob_type is BlobType.TREE:
-            return (self._frame(plain), len(plain)) if self._compresses_trees else (plain, 0)
+            return self._frame(plain) if self._compresses_trees else None
         if not self._compresses_data:
-            return plain, 0
+            return None
         frame = self._frame(plain)
-        return (frame, len(plain)) if len(frame) < len(plain) else (plain, 0)
+        return frame if len(frame) < len(plain) else None
 
     def _frame(self, plain: Buffer) -> bytes:
         return self._contexts.compressor.compress(plain)
 
 
-def decompress(frame: Buffer, size: int) -> bytes:
-    """Return the content of one frame, which must be exactly `size` bytes; for any thread.
+class Decompressor:
+    """Decompresses blobs; may be used by many threads at once."""
 
-    Never makes more than `size` bytes. Raises DamagedRepositoryError.
-    """
-    try:
-        stated = zstandard.frame_content_size(frame)
-        if stated not in (-1, size):
-            raise DamagedRepositoryError(f"compressed data says {stated} bytes instead of {size}")
-        plain = _one_shot(_THREAD.decompressor, frame, size)
-    except zstandard.ZstdError as error:
-        raise DamagedRepositoryError(f"compressed data cannot be read: {error}") from error
-    if len(plain) != size:
-        raise DamagedRepositoryError(f"compressed data holds {len(plain)} bytes instead of {size}")
-    return plain
+    def __init__(self) -> None:
+        self._contexts = _Decompressing()
+
+    def decompress(self, frame: Buffer, size: int) -> bytes:
+        """Return the content of one frame, which must be exactly `size` bytes.
+
+        Never makes more than `size` bytes. Raises DamagedRepositoryError.
+        """
+        try:
+            stated = zstandard.frame_content_size(frame)
+            if stated not in (-1, size):
+                raise DamagedRepositoryError(f"compressed data says {stated} bytes instead of {size}")
+            plain = _one_shot(self._contexts.decompressor, frame, size)
+        except zstandard.ZstdError as error:
+            raise DamagedRepositoryError(f"compressed data cannot be read: {error}") from error
+        if len(plain) != size:
+            raise DamagedRepositoryError(f"compressed data holds {len(plain)} bytes instead of {size}")
+        return plain
 
 
 def encode_unpacked(version: int, json_bytes: bytes) -> bytes:
@@ -116,9 +122,6 @@ class _Decompressing(threading.local):
     def __init__(self) -> None:
         super().__init__()
         self.decompressor = zstandard.ZstdDecompressor()
-
-
-_THREAD = _Decompressing()
 
 
 def _one_shot(decompressor: zstandard.ZstdDecompressor, frame: Buffer, size: int) -> bytes:

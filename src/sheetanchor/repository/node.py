@@ -7,28 +7,17 @@ from __future__ import annotations
 
 import base64
 import re
-import stat
 from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import cast
 
 from sheetanchor.errors import DamagedRepositoryError, RepositoryError
 from sheetanchor.repository import gojson
+from sheetanchor.repository.filemode import NodeType as NodeType
+from sheetanchor.repository.filemode import mode_from_stat as mode_from_stat
+from sheetanchor.repository.filemode import permissions as permissions
+from sheetanchor.repository.filemode import type_from_stat as type_from_stat
 from sheetanchor.repository.ids import Id, parse_id
-
-
-class NodeType(StrEnum):
-    """What an entry is."""
-
-    FILE = "file"
-    DIRECTORY = "dir"
-    SYMLINK = "symlink"
-    DEVICE = "dev"
-    CHARACTER_DEVICE = "chardev"
-    FIFO = "fifo"
-    SOCKET = "socket"
-    IRREGULAR = "irregular"
 
 
 @dataclass(slots=True)
@@ -65,62 +54,6 @@ class Node:
     error: str = ""
     unknown: tuple[tuple[str, str], ...] = ()
     """Fields of newer writers: name and JSON."""
-
-
-_GO_DIRECTORY = 1 << 31
-_GO_SYMLINK = 1 << 27
-_GO_DEVICE = 1 << 26
-_GO_FIFO = 1 << 25
-_GO_SOCKET = 1 << 24
-_GO_SETUID = 1 << 23
-_GO_SETGID = 1 << 22
-_GO_CHARACTER_DEVICE = 1 << 21
-_GO_STICKY = 1 << 20
-_GO_IRREGULAR = 1 << 19
-
-_GO_TYPES = {
-    stat.S_IFREG: 0,
-    stat.S_IFDIR: _GO_DIRECTORY,
-    stat.S_IFLNK: _GO_SYMLINK,
-    stat.S_IFBLK: _GO_DEVICE,
-    stat.S_IFCHR: _GO_DEVICE | _GO_CHARACTER_DEVICE,
-    stat.S_IFIFO: _GO_FIFO,
-    stat.S_IFSOCK: _GO_SOCKET,
-}
-_GO_SPECIAL = ((stat.S_ISUID, _GO_SETUID), (stat.S_ISGID, _GO_SETGID), (stat.S_ISVTX, _GO_STICKY))
-_NODE_TYPES = {
-    stat.S_IFREG: NodeType.FILE,
-    stat.S_IFDIR: NodeType.DIRECTORY,
-    stat.S_IFLNK: NodeType.SYMLINK,
-    stat.S_IFBLK: NodeType.DEVICE,
-    stat.S_IFCHR: NodeType.CHARACTER_DEVICE,
-    stat.S_IFIFO: NodeType.FIFO,
-    stat.S_IFSOCK: NodeType.SOCKET,
-}
-
-
-def type_from_stat(st_mode: int) -> NodeType:
-    """Return the node type of an st_mode."""
-    return _NODE_TYPES.get(stat.S_IFMT(st_mode), NodeType.IRREGULAR)
-
-
-def mode_from_stat(st_mode: int) -> int:
-    """Return Go's os.FileMode bits of an st_mode."""
-    mode = (st_mode & 0o777) | _GO_TYPES.get(stat.S_IFMT(st_mode), _GO_IRREGULAR)
-    if st_mode & 0o7000:
-        for bit, go_bit in _GO_SPECIAL:
-            if st_mode & bit:
-                mode |= go_bit
-    return mode
-
-
-def permissions(mode: int) -> int:
-    """Return the 07777 bits (setuid, setgid, sticky, permissions) of Go's os.FileMode bits."""
-    bits = mode & 0o777
-    for bit, go_bit in _GO_SPECIAL:
-        if mode & go_bit:
-            bits |= bit
-    return bits
 
 
 _PLAIN_NAME = re.compile(rb"[ !#-%'-;=?-\[\]-~]+")
@@ -216,30 +149,11 @@ def _last(node: Node) -> str:
 
 
 _KNOWN = frozenset(
-    [
-        "name",
-        "type",
-        "mode",
-        "mtime",
-        "atime",
-        "ctime",
-        "uid",
-        "gid",
-        "user",
-        "group",
-        "inode",
-        "device_id",
-        "size",
-        "links",
-        "linktarget",
-        "linktarget_raw",
-        "extended_attributes",
-        "generic_attributes",
-        "device",
-        "content",
-        "subtree",
-        "error",
-    ]
+    (
+        *("name", "type", "mode", "mtime", "atime", "ctime", "uid", "gid", "user", "group", "inode"),
+        *("device_id", "size", "links", "linktarget", "linktarget_raw", "extended_attributes"),
+        *("generic_attributes", "device", "content", "subtree", "error"),
+    )
 )
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from sheetanchor.errors import DamagedRepositoryError
 from sheetanchor.repository.crypto import OVERHEAD, Sealer
@@ -33,9 +33,8 @@ RangeGetter = Callable[[int, int], bytes]
 """Given offset and length, returns exactly those bytes of a pack."""
 
 
-@dataclass(frozen=True, slots=True)
-class PackedBlob:
-    """One blob inside a pack."""
+class PackedBlob(NamedTuple):
+    """One blob inside a pack; a tuple, since an index makes a million of them."""
 
     type: BlobType
     id: Id
@@ -67,21 +66,20 @@ def pack_size(blobs: Sequence[PackedBlob]) -> int:
     return sum(blob.length for blob in blobs) + header_size(blobs)
 
 
-def encode_header(blobs: Sequence[PackedBlob]) -> bytes:
-    """Return the header of a pack, to be sealed; `blobs` by offset, without gaps.
+def encode_header(sealer: Sealer, blobs: Sequence[PackedBlob]) -> bytes:
+    """Return what follows the blobs in a pack: the sealed header and its length.
 
-    Raises DamagedRepositoryError when they have gaps, or are none or too many.
+    `blobs` are in the order of their offsets. Raises DamagedRepositoryError when they have gaps,
+    are none or too many, or when what was sealed does not read back.
     """
     _check_contiguous(blobs)
     plain = b"".join([_encode_entry(blob) for blob in blobs])
     if not blobs or len(plain) + OVERHEAD > MAX_HEADER:
         raise DamagedRepositoryError(f"a pack cannot hold {len(blobs)} blobs")
-    return plain
-
-
-def encode_length(sealed_header_length: int) -> bytes:
-    """Return the last four bytes of a pack."""
-    return _LENGTH.pack(sealed_header_length)
+    sealed = sealer.seal(plain)
+    if sealer.open(sealed) != plain:
+        raise DamagedRepositoryError("a pack header changed while it was sealed: the machine miscalculates")
+    return sealed + _LENGTH.pack(len(sealed))
 
 
 def parse_header(plain: bytes) -> list[PackedBlob]:
