@@ -30,7 +30,7 @@ from sheetanchor.operations.run_lock import run_lock
 from sheetanchor.operations.store import RepositorySink
 from sheetanchor.repository.ids import Id
 from sheetanchor.repository.repository import WriteSession
-from sheetanchor.repository.snapshot import Snapshot, SnapshotDraft, SnapshotSummary
+from sheetanchor.repository.snapshot import Snapshot, StoredSnapshot, Summary
 from sheetanchor.stacks.base import Work
 
 PROGRAM = f"sheetanchor {__version__}"
@@ -55,7 +55,7 @@ class BackupPlan:
 class Previous:
     """What the last backup of a component left: to compare with, and to skip unchanged files."""
 
-    snapshot: Snapshot | None = None
+    snapshot: StoredSnapshot | None = None
     proof: Proof | None = None
 
 
@@ -169,7 +169,7 @@ def _capture(
     begin = environment.clock.monotonic()
     environment.listener.started(name)
     writer = session.tree(root)
-    sink = RepositorySink(writer, previous.snapshot.tree if previous.snapshot else None)
+    sink = RepositorySink(writer, previous.snapshot.snapshot.tree if previous.snapshot else None)
     try:
         proof = _with_hooks(environment, component, sink, previous, planned)
         tree = writer.finish()
@@ -219,14 +219,14 @@ def _save(environment: Environment, planned: BackupPlan, captured: Captured) -> 
         others=planned.tags,
     )
     parent = captured.previous.snapshot
-    snapshot = environment.repository.save_snapshot(
+    stored = environment.repository.save_snapshot(
         _draft(environment, captured.tree, (captured.root,), tags, parent=parent.id if parent else None)
     )
     return ComponentBackup(
         name=captured.name,
         type=captured.kind,
         status="saved",
-        snapshot=snapshot.id.hex(),
+        snapshot=stored.id.hex(),
         bytes_read=captured.bytes_read,
         bytes_added=captured.bytes_added,
         duration_s=captured.duration_s,
@@ -272,7 +272,7 @@ def _manifest(
 def _manifest_entry(environment: Environment, entry: ComponentBackup) -> ManifestComponent:
     tree = None
     if entry.snapshot is not None:
-        tree = environment.repository.find_snapshot(entry.snapshot).tree.hex()
+        tree = environment.repository.find_snapshot(entry.snapshot).snapshot.tree.hex()
     return ManifestComponent(
         root=component_root(entry.type, entry.name),
         tree=tree,
@@ -299,7 +299,7 @@ def _commit(
         manifest=manifest.status,
         others=planned.tags,
     )
-    summary = SnapshotSummary(
+    summary = Summary(
         backup_start_ns=nanoseconds(planned.started_at),
         backup_end_ns=nanoseconds(manifest.finished_at),
         data_added_packed=session.statistics.bytes_added,
@@ -317,9 +317,9 @@ def _draft(
     tags: Tags,
     *,
     parent: Id | None = None,
-    summary: SnapshotSummary | None = None,
-) -> SnapshotDraft:
-    return SnapshotDraft(
+    summary: Summary | None = None,
+) -> Snapshot:
+    return Snapshot(
         time_ns=nanoseconds(environment.clock.now()),
         tree=tree,
         paths=paths,

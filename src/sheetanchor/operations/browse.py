@@ -37,11 +37,11 @@ def trees(repository: Repository, catalog: Catalog, name: str) -> list[Id]:
         if name == "latest" or not _is_hex(name):
             raise
         try:
-            return [repository.find_snapshot(name).tree]
+            return [repository.find_snapshot(name).snapshot.tree]
         except UnknownBackupError:
             raise unknown from None
-    snapshots = [*record.components.values(), *([record.manifest] if record.manifest else [])]
-    return [snapshot.tree for snapshot in snapshots]
+    found = [*record.components.values(), *([record.manifest] if record.manifest else [])]
+    return [stored.snapshot.tree for stored in found]
 
 
 def entries(repository: Repository, catalog: Catalog, name: str, path: str) -> Iterator[ListedEntry]:

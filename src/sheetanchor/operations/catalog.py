@@ -12,7 +12,7 @@ from sheetanchor.operations.manifest import MANIFEST_PATH, Manifest, decode_mani
 from sheetanchor.operations.naming import SAFETY_TIER, Tags, backup_time, read_tags
 from sheetanchor.operations.results import BackupInfo, BackupStatus
 from sheetanchor.repository.repository import Reader, Repository
-from sheetanchor.repository.snapshot import Snapshot
+from sheetanchor.repository.snapshot import StoredSnapshot
 
 LATEST = "latest"
 
@@ -24,9 +24,9 @@ class BackupRecord:
     name: str
     stack: str
     tier: str
-    manifest: Snapshot | None
+    manifest: StoredSnapshot | None
     manifest_tags: Tags | None
-    components: dict[str, Snapshot] = field(default_factory=dict)
+    components: dict[str, StoredSnapshot] = field(default_factory=dict)
 
     @property
     def status(self) -> BackupStatus:
@@ -42,12 +42,12 @@ class BackupRecord:
         if named is not None:
             return named
         snapshots = [*self.components.values(), *([self.manifest] if self.manifest else [])]
-        newest = max(snapshot.time_ns for snapshot in snapshots)
+        newest = max(stored.snapshot.time_ns for stored in snapshots)
         return datetime.fromtimestamp(newest / 1e9, UTC)
 
     def info(self) -> BackupInfo:
         """Return what a listing shows."""
-        summary = self.manifest.summary if self.manifest else None
+        summary = self.manifest.snapshot.summary if self.manifest else None
         others = self.manifest_tags.others if self.manifest_tags else ()
         duration = None
         if summary is not None:
@@ -131,7 +131,7 @@ class Catalog:
                 hint="choose a complete backup; `sheetanchor list` shows their status",
             )
         reader = self.reader
-        node = reader.node(record.manifest.tree, MANIFEST_PATH)
+        node = reader.node(record.manifest.snapshot.tree, MANIFEST_PATH)
         if node is None:
             raise DamagedRepositoryError(f"{record.name}: the manifest's snapshot holds no {MANIFEST_PATH}")
         with reader.open(node) as stream:
@@ -145,12 +145,12 @@ class Catalog:
 
     def _match(self, record: BackupRecord, manifest: Manifest) -> None:
         for entry in manifest.saved():
-            snapshot = record.components.get(entry.name)
-            if snapshot is None:
+            stored = record.components.get(entry.name)
+            if stored is None:
                 raise DamagedRepositoryError(
                     f"{record.name}: the snapshot of {entry.name} is missing from the repository"
                 )
-            if snapshot.tree.hex() != entry.tree:
+            if stored.snapshot.tree.hex() != entry.tree:
                 raise DamagedRepositoryError(
                     f"{record.name}: the snapshot of {entry.name} is not the one in the manifest"
                 )
@@ -166,20 +166,20 @@ class Catalog:
         return record
 
 
-def _group(snapshots: Iterable[Snapshot]) -> list[BackupRecord]:
-    manifests: dict[tuple[str, str], tuple[Snapshot, Tags]] = {}
-    components: dict[tuple[str, str], dict[str, Snapshot]] = {}
+def _group(snapshots: Iterable[StoredSnapshot]) -> list[BackupRecord]:
+    manifests: dict[tuple[str, str], tuple[StoredSnapshot, Tags]] = {}
+    components: dict[tuple[str, str], dict[str, StoredSnapshot]] = {}
     tiers: dict[tuple[str, str], str] = {}
-    for snapshot in snapshots:
-        tags = read_tags(snapshot.tags)
+    for stored in snapshots:
+        tags = read_tags(stored.snapshot.tags)
         if tags is None:
             continue
         key = (tags.stack, tags.backup)
         tiers.setdefault(key, tags.tier)
         if tags.manifest is not None:
-            manifests[key] = (snapshot, tags)
+            manifests[key] = (stored, tags)
         elif tags.component is not None:
-            components.setdefault(key, {})[tags.component] = snapshot
+            components.setdefault(key, {})[tags.component] = stored
     records = [
         BackupRecord(
             name=key[1],

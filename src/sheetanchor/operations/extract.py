@@ -39,12 +39,12 @@ def execute(
     warnings: list[str] = []
     for component in selection.apply(kinds):
         root = component_root(kinds[component], component)
-        tree = record.components[component].tree
+        tree = record.components[component].snapshot.tree
         done = _write(environment, catalog, tree, root, directory, include, component)
         warnings += [f"{component}: {warning}" for warning in done.warnings]
         restored.append(ComponentRestored(name=component, type=kinds[component], status="restored"))
     if record.manifest is not None:
-        _write_manifest(catalog, record.manifest.tree, directory)
+        _write_manifest(catalog, record.manifest.snapshot.tree, directory)
     return RestoreSummary(
         backup=record.name,
         status="extracted",
@@ -60,7 +60,7 @@ def _kinds(catalog: Catalog, record: BackupRecord) -> dict[str, str]:
     if record.manifest is not None:
         return {entry.name: entry.type for entry in catalog.manifest(record).saved()}
     singular = {"volumes": "volume", "buckets": "bucket"}
-    roots = {name: snapshot.paths[0].split("/")[1] for name, snapshot in record.components.items()}
+    roots = {name: stored.snapshot.paths[0].split("/")[1] for name, stored in record.components.items()}
     return {name: singular.get(root, root) for name, root in roots.items()}
 
 
@@ -74,12 +74,12 @@ def _foreign(
     unknown: UnknownBackupError,
 ) -> RestoreSummary:
     try:
-        snapshot = environment.repository.find_snapshot(name)
+        stored = environment.repository.find_snapshot(name)
     except UnknownBackupError:
         raise unknown from None
-    done = _write(environment, catalog, snapshot.tree, "", directory, include, name)
+    done = _write(environment, catalog, stored.snapshot.tree, "", directory, include, name)
     return RestoreSummary(
-        backup=snapshot.id.hex(),
+        backup=stored.id.hex(),
         status="extracted",
         duration_s=environment.clock.monotonic() - begin,
         safety_backup=None,

@@ -99,7 +99,7 @@ class RestoreRun:
         reader = self._catalog.reader
         for target in self._prepared.targets:
             with self._shown(f"check {target.component.name}"):
-                tree = self._prepared.record.components[target.component.name].tree
+                tree = self._prepared.record.components[target.component.name].snapshot.tree
                 checked = verify_tree(reader, tree, read_data=self._prepared.plan.in_place, listener=None)
                 if checked.errors:
                     raise ComponentError(
@@ -158,7 +158,7 @@ class RestoreRun:
     def _of(self, target: Target) -> Staged:
         name = target.component.name
         if name not in self._staged:
-            self._staged[name] = target.component.resume(self._token)
+            self._staged[name] = target.component.resume(self._token, target.source)
         return self._staged[name]
 
     def _take_back(self, step: str) -> str:

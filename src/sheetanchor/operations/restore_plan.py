@@ -135,7 +135,7 @@ def _target(
         )
     if not options.in_place and not component.capabilities.stages_beside:
         raise PlanRefusedError(f"{name} can only be restored in place", hint="add --in-place")
-    source = RepositorySource(catalog.reader, record.components[name].tree, entry.root)
+    source = RepositorySource(catalog.reader, record.components[name].snapshot.tree, entry.root)
     proof = proof_from_json(component.proof_model, entry.proof or {})
     estimate = StageEstimate(needed_bytes=0, free_bytes=None)
     if not resumed:

@@ -75,7 +75,7 @@ def execute(
             continue
         task = f"verify {entry.name}"
         environment.listener.started(task, entry.bytes_read if read_data else None)
-        tree = record.components[entry.name].tree
+        tree = record.components[entry.name].snapshot.tree
         checked = verify_tree(
             catalog.reader, tree, read_data=read_data, listener=environment.listener, task=task
         )

@@ -1,0 +1,219 @@
+"""The composition root: the one place that knows concrete classes and puts them together."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from typing import BinaryIO
+
+from sheetanchor.assembly import (
+    build_component,
+    open_backend,
+    refuse_repository_inside,
+    state_directory,
+)
+from sheetanchor.clock import Clock, SystemClock
+from sheetanchor.components.base import Component, Context
+from sheetanchor.config.environment import repository_password
+from sheetanchor.config.load import LoadedConfig, find_config, load_config
+from sheetanchor.events import Listener
+from sheetanchor.operations import (
+    backup,
+    browse,
+    extract,
+    restore,
+    restore_plan,
+    rollback,
+    status,
+    verify,
+)
+from sheetanchor.operations.catalog import Catalog
+from sheetanchor.operations.environment import Environment, Hooks, Selection
+from sheetanchor.operations.journal import JournalState, JournalStore, new_token
+from sheetanchor.operations.results import (
+    BackupInfo,
+    BackupSummary,
+    Change,
+    ListedEntry,
+    RestoreSummary,
+    StatusSummary,
+    VerifySummary,
+)
+from sheetanchor.process import ProcessRunner
+from sheetanchor.repository.repository import Repository
+from sheetanchor.secret import Secret
+from sheetanchor.stacks.local import LocalStack, Service
+
+
+@dataclass(frozen=True)
+class World:
+    """Everything outside the program, injected."""
+
+    listener: Listener
+    environment: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
+    clock: Clock = field(default_factory=SystemClock)
+    processes: ProcessRunner = field(default_factory=ProcessRunner)
+    ask_password: Callable[[], Secret] | None = None
+
+
+class Application:
+    """What the command line (and later the web) can ask for. Opens the repository when it has to."""
+
+    def __init__(self, loaded: LoadedConfig, world: World) -> None:
+        self.loaded = loaded
+        self.config = loaded.config
+        self.world = world
+        self.stack_name = loaded.config.stack.name
+        self.state_directory = state_directory(loaded.config, world.environment)
+        self.journals = JournalStore(self.state_directory, world.clock)
+        refuse_repository_inside(loaded.config)
+        for warning in loaded.warnings:
+            world.listener.warning("configuration", warning)
+
+    @classmethod
+    def load(cls, config_path: Path | None, world: World) -> Application:
+        """Read the configuration. Raises ConfigError."""
+        return cls(load_config(find_config(config_path, world.environment)), world)
+
+    def password(self) -> Secret:
+        """Return the repository's password. Raises ConfigError when there is none."""
+        return repository_password(
+            self.config.repository.password_file,
+            self.world.environment,
+            warn=lambda message: self.world.listener.warning("password", message),
+            ask=self.world.ask_password,
+        )
+
+    def components(self) -> dict[str, Component]:
+        """Return the configured components by name."""
+        directory = self.config.work_directory or Path(tempfile.gettempdir())
+        world = self.world
+        context = Context(world.processes, world.clock, world.listener, directory)
+        return {one.name: build_component(one, context) for one in self.config.components}
+
+    @contextmanager
+    def repository(self) -> Iterator[Repository]:
+        """Open the repository. Raises RepositoryNotFoundError, WrongPasswordError, BackendError."""
+        backend = open_backend(self.config.repository, self.world.environment, self.world.clock)
+        try:
+            yield Repository.open(
+                backend,
+                self.password(),
+                options=self.repository_options(),
+                clock=self.world.clock,
+                listener=self.world.listener,
+            )
+        finally:
+            backend.close()
+
+    @contextmanager
+    def opened(self) -> Iterator[tuple[Environment, Catalog]]:
+        """Open the repository and read its catalog, with all that operations need."""
+        with self.repository() as repository:
+            yield self._environment(repository), Catalog(repository, self.stack_name)
+
+    def backup(self, selection: Selection, *, tags: tuple[str, ...] = ()) -> BackupSummary:
+        """Back up the chosen components; a failed one makes the summary's status partial."""
+        self._refuse_half_swapped()
+        with self.opened() as (environment, catalog):
+            return backup.execute(
+                environment, catalog, backup.plan(environment, catalog, selection, tags=tags)
+            )
+
+    def backups(self) -> list[BackupInfo]:
+        """Return all backups of the repository, oldest first."""
+        with self.opened() as (_, catalog):
+            return [record.info() for record in catalog.records]
+
+    def list_entries(self, name: str, path: str) -> Iterator[ListedEntry]:
+        """Yield what a backup holds at and below `path`."""
+        with self.opened() as (environment, catalog):
+            yield from browse.entries(environment.repository, catalog, name, path)
+
+    def compare(self, before: str, after: str) -> Iterator[Change]:
+        """Yield what changed between two backups."""
+        with self.opened() as (environment, catalog):
+            yield from browse.compare(environment.repository, catalog, before, after)
+
+    def dump(self, name: str, path: str, out: BinaryIO) -> int:
+        """Write one stored file to `out`; return its size."""
+        with self.opened() as (environment, catalog):
+            return browse.dump(environment.repository, catalog, name, path, out)
+
+    @contextmanager
+    def planned_restore(
+        self, name: str, selection: Selection, options: restore_plan.Options
+    ) -> Iterator[tuple[restore_plan.PreparedRestore, Callable[[], RestoreSummary]]]:
+        """Plan a restore; yield the plan and what carries it out, for a confirmation in between."""
+        restore.refuse_unfinished(self.journals)
+        with self.opened() as (environment, catalog):
+            token = new_token(self.world.clock.now())
+            prepared = restore_plan.plan(environment, catalog, name, selection, options, token)
+            yield (
+                prepared,
+                lambda: restore.execute(environment, catalog, prepared, self.journals),
+            )
+
+    def resume(self) -> RestoreSummary:
+        """Go on with an interrupted restore."""
+        with self.opened() as (environment, catalog):
+            return rollback.resume(environment, catalog, self.journals)
+
+    def rollback(self) -> RestoreSummary:
+        """Take the last restore back."""
+        with self.opened() as (environment, catalog):
+            return rollback.rollback(environment, catalog, self.journals)
+
+    def extract(
+        self, name: str, selection: Selection, directory: Path, include: tuple[str, ...] = ()
+    ) -> RestoreSummary:
+        """Write a backup's files below a directory; nothing live is touched."""
+        with self.opened() as (environment, catalog):
+            return extract.execute(environment, catalog, name, selection, directory, include=include)
+
+    def verify(self, name: str, *, read_data: bool) -> VerifySummary:
+        """Prove that a backup is whole."""
+        with self.opened() as (environment, catalog):
+            return verify.execute(environment, catalog, name, read_data=read_data)
+
+    def status(self, *, warn: timedelta, alert: timedelta) -> StatusSummary:
+        """Judge how fresh the backups are."""
+        with self.opened() as (environment, catalog):
+            return status.assess(
+                catalog,
+                self.stack_name,
+                tuple(environment.components),
+                self.world.clock.now(),
+                warn=warn,
+                alert=alert,
+                unfinished=self._unfinished(),
+            )
+
+    def _unfinished(self) -> JournalState | None:
+        return self.journals.unfinished()
+
+    def _refuse_half_swapped(self) -> None:
+        """A backup of a half restored stack would look like a good one: refuse it."""
+        unfinished = self._unfinished()
+        if unfinished is not None and unfinished.touched:
+            restore.refuse_unfinished(self.journals)
+
+    def _environment(self, repository: Repository) -> Environment:
+        components = self.components()
+        services = {one.name: Service(one.stop, one.start) for one in self.config.components}
+        return Environment(
+            stack_name=self.stack_name,
+            repository=repository,
+            components=components,
+            stack=LocalStack(components, services, self.world.processes),
+            hooks={one.name: Hooks(one.pre, one.post) for one in self.config.components},
+            processes=self.world.processes,
+            clock=self.world.clock,
+            listener=self.world.listener,
+            state_directory=self.state_directory,
+        )
