@@ -9,7 +9,7 @@ import grimp
 import pytest
 
 ROOT = Path(__file__).parents[2]
-GROUND = ("errors", "clock", "secret", "events", "process")
+GROUND = ("errors", "clock", "secret", "events", "process", "patterns")
 ALLOWED = {
     "operations": (
         "operations",

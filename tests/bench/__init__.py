@@ -1,0 +1,1 @@
+"""Measures Sheetanchor beside stock tools, in one run, on the same data: `./dev bench`."""

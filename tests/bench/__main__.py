@@ -1,0 +1,109 @@
+"""`./dev bench`: all tools take turns on the same data; prints a Markdown table of medians."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from bench.contenders import Contender, Restic, Sheetanchor, TarOpenssl, restic_version
+from bench.dataset import make_dataset
+from bench.measure import BenchmarkError
+from bench.table import Round, markdown_table
+
+MIB = 1 << 20
+
+
+def main() -> int:
+    """Measure, print, and return the exit status."""
+    options = _options()
+    with tempfile.TemporaryDirectory(prefix="sheetanchor-bench-", dir=options.directory) as scratch:
+        try:
+            _run(options, Path(scratch))
+        except BenchmarkError as error:
+            print(f"error: {error}", file=sys.stderr)
+            return 1
+    return 0
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="./dev bench", description=__doc__)
+    size = int(os.environ.get("BENCH_SIZE", "1024"))
+    parser.add_argument(
+        "--size", type=int, default=size, help="MiB of large files (default %(default)s, BENCH_SIZE)"
+    )
+    parser.add_argument(
+        "--small-files", type=int, default=10_000, help="how many on top (default %(default)s)"
+    )
+    parser.add_argument("--rounds", type=int, default=3, help="turns of each tool (default %(default)s)")
+    parser.add_argument("--directory", help="where to work; four times the size is needed (default: TMPDIR)")
+    parser.add_argument(
+        "--restic", action="append", help="a restic to compare with; may be given again (default: restic)"
+    )
+    parser.add_argument("--no-tar", action="store_true", help="leave the slow tar and openssl out")
+    return parser.parse_args()
+
+
+def _run(options: argparse.Namespace, scratch: Path) -> None:
+    _say(f"making {options.size} MiB and {options.small_files:,} small files")
+    data = make_dataset(scratch / "data", options.size * MIB, options.small_files)
+    contenders = _contenders(options, data.directory, scratch)
+    rounds: dict[str, list[Round]] = {contender.name: [] for contender in contenders}
+    for number in range(options.rounds):
+        # A different one begins each time, so that none always finds the same caches.
+        turn = number % len(contenders)
+        for contender in contenders[turn:] + contenders[:turn]:
+            _say(f"round {number + 1} of {options.rounds}: {contender.name}")
+            rounds[contender.name].append(_one_round(contender))
+            shutil.rmtree(contender.scratch)
+    command = " ".join(["./dev bench", *sys.argv[1:]])
+    size = f"{data.num_bytes / MIB:,.0f} MiB in {data.files:,} files"
+    print(f"`{command}`: {size}, medians of {options.rounds} rounds in turn, {_machine()}.\n")
+    print(markdown_table(rounds, data.num_bytes))
+
+
+def _contenders(options: argparse.Namespace, data: Path, scratch: Path) -> list[Contender]:
+    found: list[Contender] = [Sheetanchor("Sheetanchor", data, scratch / "sheetanchor")]
+    for number, program in enumerate(options.restic or ["restic"]):
+        if shutil.which(program) is None:
+            raise BenchmarkError(f"{program} is not installed")
+        found.append(Restic(restic_version(program), data, scratch / f"restic-{number}", program))
+    if not options.no_tar:
+        found.append(TarOpenssl("tar, gzip, openssl", data, scratch / "tar"))
+    return found
+
+
+def _one_round(contender: Contender) -> Round:
+    contender.begin()
+    first = contender.back_up()
+    stored = contender.stored_bytes()
+    second = contender.back_up() if contender.is_incremental else None
+    restore = contender.restore()
+    difference = subprocess.run(
+        ["diff", "-r", "-q", "--no-dereference", contender.data, contender.restored_data()],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if difference.returncode != 0:
+        raise BenchmarkError(f"{contender.name} did not restore the data:\n{difference.stdout[:500]}")
+    _say(f"  backup {first.seconds:.1f} s, restore {restore.seconds:.1f} s")
+    return Round(first, second, restore, stored)
+
+
+def _machine() -> str:
+    system = f"{platform.system()} {platform.machine()}"
+    return f"{os.cpu_count()} processors, {system}, Python {platform.python_version()}"
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
