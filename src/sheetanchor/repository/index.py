@@ -154,7 +154,7 @@ class _Table:
         else:
             self._link(self._slots, count - 1)
 
-    def find(self, blob_id: Id) -> int:
+    def find(self, blob_id: bytes) -> int:
         """Return the first entry of an id, -1 when there is none."""
         slots = self._slots
         ids = self._ids
@@ -166,7 +166,7 @@ class _Table:
             slot = (slot + 1) & mask
         return -1
 
-    def find_all(self, blob_id: Id) -> Iterator[int]:
+    def find_all(self, blob_id: bytes) -> Iterator[int]:
         """Yield all entries of an id."""
         position = self._ids.find(blob_id)
         while position >= 0:

@@ -13,11 +13,19 @@ from typing import cast
 
 from sheetanchor.errors import DamagedRepositoryError, RepositoryError
 from sheetanchor.repository import gojson
-from sheetanchor.repository.filemode import NodeType as NodeType
-from sheetanchor.repository.filemode import mode_from_stat as mode_from_stat
-from sheetanchor.repository.filemode import permissions as permissions
-from sheetanchor.repository.filemode import type_from_stat as type_from_stat
+from sheetanchor.repository.filemode import NodeType, mode_from_stat, permissions, type_from_stat
 from sheetanchor.repository.ids import Id, parse_id
+
+__all__ = [
+    "Node",
+    "NodeType",
+    "decode_tree",
+    "encode_node",
+    "encode_tree",
+    "mode_from_stat",
+    "permissions",
+    "type_from_stat",
+]
 
 
 @dataclass(slots=True)
