@@ -1,0 +1,1 @@
+"""Redis and Valkey: capture by replication, proof by value, restore by replication."""
