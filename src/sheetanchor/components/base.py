@@ -11,7 +11,7 @@ so that after a crash `resume(token)` finds the staged state again.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from enum import StrEnum
@@ -36,6 +36,22 @@ class Proof(BaseModel):
     def summary(self) -> str:
         """Return a short phrase for people, such as "3 databases, 41,200 rows"."""
         raise NotImplementedError
+
+    def content(self) -> dict[str, Any]:
+        """Return the part that is equal for any two captures of the same data."""
+        return self.model_dump(mode="json", exclude={"warnings"})
+
+    def differences(self, other: Proof) -> list[str]:
+        """Say in what the contents of two captures differ, one phrase each; [] when equal."""
+        return list(_differences("", self.content(), other.content()))
+
+
+def _differences(path: str, one: object, other: object) -> Iterator[str]:
+    if isinstance(one, dict) and isinstance(other, dict):
+        for key in sorted(one.keys() | other.keys()):
+            yield from _differences(f"{path}.{key}".lstrip("."), one.get(key), other.get(key))
+    elif one != other:
+        yield f"{path} is {one!r} instead of {other!r}"
 
 
 @dataclass(frozen=True)
@@ -77,6 +93,17 @@ class Sink(Protocol):
 
     def write_file(self, path: str, file: Path) -> TreeSaved:
         """Store one file with its metadata at `path`."""
+        ...
+
+
+class EntrySink(Protocol):
+    """Where the entries of a portable archive are put."""
+
+    def write_entries(self, path: str, entries: Iterable[tuple[Entry, BinaryIO | None]]) -> TreeSaved:
+        """Store entries, in any order, as the tree at `path`; the root's own is the one at b"".
+
+        A file without content is one more name of the file with the same `hardlink_key`.
+        """
         ...
 
 
@@ -289,6 +316,14 @@ class PortableComponent(Protocol):
 
     def import_stream(self, stream: BinaryIO, sink: Sink) -> Proof:
         """Capture from the portable form by loading it in a sandbox; `stream` is not trusted."""
+        ...
+
+
+class PortableTree(Protocol):
+    """A component whose portable form is a file tree."""
+
+    def import_entries(self, entries: Iterable[tuple[Entry, BinaryIO | None]], sink: EntrySink) -> Proof:
+        """Capture from an archive's entries; their paths are checked already, nothing else is."""
         ...
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import getpass
 import io
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -49,6 +50,7 @@ class BackupPlan:
     lenient: bool = False
     """For a safety backup: what is damaged or gone is saved as far as it is there."""
     origin: str | None = None
+    proven: bool = True
 
 
 @dataclass(frozen=True)
@@ -126,28 +128,38 @@ def execute_locked(environment: Environment, catalog: Catalog, planned: BackupPl
         for outcome in outcomes:
             if isinstance(outcome, BackendError | RepositoryError | InterruptedByUserError):
                 raise outcome
-        session.flush()
-        entries = tuple(
-            _failed(environment, name, outcome, lenient=planned.lenient)
-            if isinstance(outcome, SheetanchorError)
-            else _save(environment, planned, outcome)
-            for name, outcome in zip(planned.components, outcomes, strict=True)
-        )
-        manifest = _manifest(environment, planned, entries)
-        bytes_read = sum(entry.bytes_read for entry in entries)
-        _commit(environment, session, planned, manifest, bytes_read)
+        entries = commit(environment, session, planned, outcomes)
         bytes_added = session.statistics.bytes_added
+    failed = any(entry.status == "failed" for entry in entries)
     return BackupSummary(
         backup=planned.name,
         stack=environment.stack_name,
-        status=BackupStatus(manifest.status),
+        status=BackupStatus.PARTIAL if failed else BackupStatus.COMPLETE,
         tier=planned.tier,
         started_at=planned.started_at,
         duration_s=environment.clock.monotonic() - begin,
-        bytes_read=bytes_read,
+        bytes_read=sum(entry.bytes_read for entry in entries),
         bytes_added=bytes_added,
         components=entries,
     )
+
+
+def commit(
+    environment: Environment,
+    session: WriteSession,
+    planned: BackupPlan,
+    outcomes: Sequence[Captured | SheetanchorError],
+) -> tuple[ComponentBackup, ...]:
+    """Make what was captured durable: packs and indexes, snapshots, and the manifest last."""
+    session.flush()
+    entries = tuple(
+        _failed(environment, name, outcome, lenient=planned.lenient)
+        if isinstance(outcome, SheetanchorError)
+        else _save(environment, planned, outcome)
+        for name, outcome in zip(planned.components, outcomes, strict=True)
+    )
+    _commit_manifest(environment, session, planned, _manifest(environment, planned, entries))
+    return entries
 
 
 def _previous(environment: Environment, catalog: Catalog, name: str) -> Previous:
@@ -265,6 +277,7 @@ def _manifest(
         started_at=planned.started_at,
         finished_at=environment.clock.now(),
         components=tuple(_manifest_entry(environment, entry) for entry in entries),
+        proven=planned.proven,
         origin=planned.origin,
     )
 
@@ -280,12 +293,8 @@ def _manifest_entry(environment: Environment, entry: ComponentBackup) -> Manifes
     )
 
 
-def _commit(
-    environment: Environment,
-    session: WriteSession,
-    planned: BackupPlan,
-    manifest: Manifest,
-    bytes_read: int,
+def _commit_manifest(
+    environment: Environment, session: WriteSession, planned: BackupPlan, manifest: Manifest
 ) -> None:
     """Write the manifest's snapshot: the last thing, and the one that makes the backup count."""
     writer = session.tree("/")
@@ -303,7 +312,7 @@ def _commit(
         backup_start_ns=nanoseconds(planned.started_at),
         backup_end_ns=nanoseconds(manifest.finished_at),
         data_added_packed=session.statistics.bytes_added,
-        total_bytes_processed=bytes_read,
+        total_bytes_processed=sum(entry.bytes_read for entry in manifest.components),
     )
     environment.repository.save_snapshot(
         _draft(environment, tree, (f"/{MANIFEST_PATH}",), tags, summary=summary)

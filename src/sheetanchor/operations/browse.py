@@ -17,10 +17,10 @@ from sheetanchor.repository.repository import Repository
 
 _FILE_TYPES = {
     NodeType.FILE: stat.S_IFREG,
-    NodeType.DIR: stat.S_IFDIR,
+    NodeType.DIRECTORY: stat.S_IFDIR,
     NodeType.SYMLINK: stat.S_IFLNK,
-    NodeType.DEV: stat.S_IFBLK,
-    NodeType.CHARDEV: stat.S_IFCHR,
+    NodeType.DEVICE: stat.S_IFBLK,
+    NodeType.CHARACTER_DEVICE: stat.S_IFCHR,
     NodeType.FIFO: stat.S_IFIFO,
     NodeType.SOCKET: stat.S_IFSOCK,
 }
@@ -90,7 +90,7 @@ def _nodes(repository: Repository, catalog: Catalog, name: str, path: str) -> It
         for relative, node in reader.walk(tree, wanted):
             full = b"/".join(part for part in (wanted, relative) if part)
             if full and full not in seen:
-                if node.type is NodeType.DIR:
+                if node.type is NodeType.DIRECTORY:
                     seen.add(full)
                 yield full, node
 
@@ -125,7 +125,7 @@ def _change(path: bytes, old: Node | None, new: Node | None) -> Change | None:
 
 
 def _metadata(node: Node) -> tuple[object, ...]:
-    mtime = 0 if node.type is NodeType.DIR else node.mtime_ns
+    mtime = 0 if node.type is NodeType.DIRECTORY else node.mtime_ns
     return (node.mode, node.uid, node.gid, mtime, tuple(node.xattrs), node.device)
 
 

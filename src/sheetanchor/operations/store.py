@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import BinaryIO
@@ -46,10 +46,9 @@ class RepositorySink:
         """Store one file with its metadata at `path`."""
         return self._count(self._writer.write_file(path, file))
 
-    def write_entry(self, entry: Entry, source: BinaryIO | None) -> None:
-        """Store one entry of a portable archive, with its metadata."""
-        self._writer.write_entry(entry, source)
-        self.bytes_read += entry.size
+    def write_entries(self, path: str, entries: Iterable[tuple[Entry, BinaryIO | None]]) -> TreeSaved:
+        """Store the entries of a portable archive as the tree at `path`."""
+        return self._count(self._writer.write_entries(path, entries))
 
     def _count(self, saved: model.TreeSaved) -> TreeSaved:
         self.bytes_read += saved.num_bytes
