@@ -21,6 +21,7 @@ from typing import Any, BinaryIO, ClassVar, Protocol
 from pydantic import BaseModel, ConfigDict
 
 from sheetanchor.clock import Clock
+from sheetanchor.errors import ComponentError
 from sheetanchor.events import Listener
 from sheetanchor.process import ProcessRunner
 
@@ -52,6 +53,19 @@ def _differences(path: str, one: object, other: object) -> Iterator[str]:
             yield from _differences(f"{path}.{key}".lstrip("."), one.get(key), other.get(key))
     elif one != other:
         yield f"{path} is {one!r} instead of {other!r}"
+
+
+class IncompleteCaptureError(ComponentError):
+    """Parts of a component could not be read; everything else is in the sink.
+
+    `proof` says what is there, so that the rest can still be kept, marked as failed.
+    """
+
+    code = "incomplete"
+
+    def __init__(self, message: str, *, proof: Proof, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.proof = proof
 
 
 @dataclass(frozen=True)
