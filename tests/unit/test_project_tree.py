@@ -76,3 +76,12 @@ def test_programs_of_the_checkout_are_executable() -> None:
     """A fresh clone runs `./dev` and the continuous integration as they are."""
     for name in ("dev", ".ci/run", "scripts/install-system-packages", "scripts/lock-requirements"):
         assert (ROOT / name).stat().st_mode & 0o111 == 0o111, name
+
+
+def test_the_module_map_names_every_module() -> None:
+    """docs/architecture.md lists what there is, no more and no less (scripts/write-module-map)."""
+    source = ROOT / "src" / "sheetanchor"
+    expected = sorted(path.name for path in source.rglob("*.py") if path.name != "__init__.py")
+    text = (ROOT / "docs" / "architecture.md").read_text()
+    listed = re.findall(r"^\| `(\w+\.py)` \|", text[text.index("## Module map") :], re.MULTILINE)
+    assert sorted(listed) == expected
