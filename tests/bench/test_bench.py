@@ -57,10 +57,10 @@ def test_measuring_sees_time_memory_and_failure() -> None:
 
 def test_ratios_are_the_other_tool_over_ours() -> None:
     """Twice as slow as we are reads "2.00x", and a tool that cannot do it again has no figure."""
-    ours = Round(
-        Measured(2.0, 2.0, 1 << 20), Measured(1.0, 1.0, 1 << 20), Measured(3.0, 3.0, 1 << 20), 1 << 20
-    )
-    other = Round(Measured(4.0, 2.0, 1 << 20), None, Measured(3.0, 3.0, 1 << 20), 3 << 20)
+    second = Measured(1.0, 1.0, 1 << 20)
+    restore = Measured(3.0, 3.0, 1 << 20)
+    ours = Round(Measured(2.0, 2.0, 1 << 20), second, restore, 1 << 20)
+    other = Round(Measured(4.0, 2.0, 1 << 20), None, restore, 3 << 20)
     lines = markdown_table({"ours": [ours], "other": [other]}, 4 << 20).splitlines()
     assert lines[2] == "| first backup | 2.0 s, 2 MiB/s | 4.0 s, 1 MiB/s (2.00x) |"
     assert lines[3].endswith("| 1.0 s | - |")
