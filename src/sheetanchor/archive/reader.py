@@ -14,12 +14,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from sheetanchor.archive.inputs import ArchiveInput, FileInput, find_input
+from sheetanchor.archive.inputs import ArchiveInput, FileInput, FolderInput, find_input
 from sheetanchor.archive.layout import CHECKSUMS, MANIFEST, archive_paths, volume_name
 from sheetanchor.archive.limits import ExpansionLimit
 from sheetanchor.archive.streams import CHUNK_BYTES, ByteSource, HashingSource, as_stream
-from sheetanchor.archive.volume_reader import VolumeEntry, read_volume
-from sheetanchor.components.base import EntryType
+from sheetanchor.archive.volume_reader import HardLinks, VolumeEntry, read_volume, scan_volume
 from sheetanchor.errors import ArchiveError, HostileArchiveError
 from sheetanchor.secret import Secret
 
@@ -28,24 +27,16 @@ _SUM_LINE = re.compile(r"([0-9a-f]{64}) [ *](.+)")
 
 
 class ArchiveReader:
-    """A checked archive."""
+    """A checked archive. Made by open_archive."""
 
-    def __init__(
-        self,
-        source: ArchiveInput,
-        name: str,
-        digests: dict[str, str],
-        manifest: bytes | None,
-        *,
-        proven: bool,
-        trust: bool,
-    ) -> None:
+    def __init__(self, source: FolderInput | FileInput, check: _Check, *, trust: bool) -> None:
         self._source = source
-        self._digests = digests
+        self._check = check
         self._trust = trust
-        self.name = name
-        self.manifest = manifest
-        self.proven = proven
+        self._member = ""
+        self.name: str = source.name
+        self.manifest: bytes | None = check.kept.get(MANIFEST)
+        self.proven = check.proven()
         """Every member is what the archive's own checksums and manifest say; False for old archives."""
         self.authenticated = source.authenticated
         """An HMAC under the operator's key covers it."""
@@ -53,7 +44,7 @@ class ArchiveReader:
     @property
     def member_names(self) -> tuple[str, ...]:
         """All members but the manifest and SHA256SUMS, in order."""
-        return tuple(member for member in self._digests if member not in (MANIFEST, CHECKSUMS))
+        return tuple(member for member in self._check.digests if member not in (MANIFEST, CHECKSUMS))
 
     def members(self) -> Iterator[tuple[str, BinaryIO]]:
         """Yield name and content of all members but the manifest and SHA256SUMS, in order.
@@ -63,16 +54,15 @@ class ArchiveReader:
         """
         for member, content in self._source.members(self._limit()):
             if member not in (MANIFEST, CHECKSUMS):
-                yield (
-                    member,
-                    as_stream(
-                        _Unchanged(content, self._digests.get(member), f"{self._source.what}: {member}")
-                    ),
-                )
+                self._member = member
+                what = f"{self._source.what}: {member}"
+                yield member, as_stream(_Unchanged(content, self._check.digests.get(member), what))
 
-    def volume(self, stream: BinaryIO, what: str = "volume") -> Iterator[VolumeEntry]:
-        """Yield the entries of a volume's member; see volume_reader.read_volume."""
-        return read_volume(stream, what, allow_devices=self.proven)
+    def volume(self, stream: BinaryIO) -> Iterator[VolumeEntry]:
+        """Yield the entries of the volume whose member was yielded last; see read_volume."""
+        what = f"{self._source.what}: {self._member}"
+        links = self._check.links.get(self._member)
+        return read_volume(stream, what, links=links, allow_devices=self.proven)
 
     def _limit(self) -> ExpansionLimit:
         return _limit_of(self._source, trust=self._trust)
@@ -91,19 +81,18 @@ def open_archive(path: Path, *, key: Secret | None, trust: bool) -> Iterator[Arc
     source = find_input(path, key, trust=trust)
     check = _Check(source, trust=trust)
     check.run()
-    yield ArchiveReader(
-        source, source.name, check.digests, check.kept.get(MANIFEST), proven=check.proven(), trust=trust
-    )
+    yield ArchiveReader(source, check, trust=trust)
 
 
 class _Check:
     """The first pass."""
 
-    def __init__(self, source: FileInput | ArchiveInput, *, trust: bool) -> None:
+    def __init__(self, source: ArchiveInput, *, trust: bool) -> None:
         self._source = source
         self._trust = trust
         self.digests: dict[str, str] = {}
         self.kept: dict[str, bytes] = {}
+        self.links: dict[str, HardLinks] = {}
         self._device = ""
 
     def run(self) -> None:
@@ -135,16 +124,15 @@ class _Check:
         if member in (MANIFEST, CHECKSUMS):
             self.kept[member] = _read_small(content, f"{self._source.what}: {member}")
         elif volume_name(member) is not None:
-            self._read_volume(member, content, limit)
+            self._scan_volume(member, content, limit)
         while content.read(CHUNK_BYTES):
             pass
 
-    def _read_volume(self, member: str, content: HashingSource, limit: ExpansionLimit) -> None:
+    def _scan_volume(self, member: str, content: HashingSource, limit: ExpansionLimit) -> None:
         what = f"{self._source.what}: {member}"
-        for entry, _ in read_volume(content, what, limit=limit):
-            limit.take_logical(entry.size)
-            if entry.type in (EntryType.DEVICE, EntryType.CHARACTER_DEVICE) and not self._device:
-                self._device = f"{what}: holds a device, {os.fsdecode(entry.path)!r}"
+        self.links[member], device = scan_volume(content, what, limit)
+        if device is not None and not self._device:
+            self._device = f"{what}: holds a device, {os.fsdecode(device)!r}"
 
     def _compare_sums(self) -> None:
         what = f"{self._source.what}: {CHECKSUMS}"

@@ -10,6 +10,7 @@ import hashlib
 import io
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import BinaryIO
 
 from sheetanchor.archive import tar_format
@@ -39,17 +40,62 @@ _TYPES = {
 _DEVICES = (EntryType.DEVICE, EntryType.CHARACTER_DEVICE)
 
 
+class HardLinks:
+    """Which names of a volume share one file, learned by a first reading."""
+
+    def __init__(self) -> None:
+        self._first_of: dict[bytes, bytes] = {}
+        self._names: dict[bytes, int] = {}
+
+    def learn(self, name: bytes, target: bytes) -> None:
+        """Note that `name` is a further name of `target`."""
+        first = self._first_of.get(target, target)
+        self._first_of[name] = first
+        self._names[first] = self._names.get(first, 1) + 1
+
+    def first_of(self, name: bytes) -> bytes | None:
+        """Return the first name of the file that `name` is a name of, None for a file of one name."""
+        return name if name in self._names else self._first_of.get(name)
+
+    def names_of(self, first: bytes) -> int:
+        """Return how many names the file has."""
+        return self._names.get(first, 1)
+
+
+def scan_volume(source: ByteSource, what: str, limit: ExpansionLimit) -> tuple[HardLinks, bytes | None]:
+    """Check a volume archive whole; return its hard links and the path of a device, if it has one.
+
+    Raises as read_volume does.
+    """
+    links = HardLinks()
+    device: bytes | None = None
+    for entry, stream in read_volume(source, what, limit=limit):
+        limit.take_logical(entry.size)
+        if entry.type is EntryType.FILE and stream is None:
+            links.learn(entry.path, entry.link_target)
+        if entry.type in _DEVICES:
+            device = device or entry.path
+    return links, device
+
+
 def read_volume(
-    source: ByteSource, what: str, *, allow_devices: bool = True, limit: ExpansionLimit | None = None
+    source: ByteSource,
+    what: str,
+    *,
+    links: HardLinks | None = None,
+    allow_devices: bool = True,
+    limit: ExpansionLimit | None = None,
 ) -> Iterator[VolumeEntry]:
     """Yield the entries of the volume archive in `source`, parents before children.
 
-    A stream must be read before the next entry is asked for. A hard link is a FILE entry without
-    a stream whose `link_target` is the path of an earlier entry. Raises HostileArchiveError for
-    absolute paths, `..`, entries below a link or a file, duplicates, hard links to what is not
-    there, unknown kinds, damage, what goes beyond `limit`, and for devices unless `allow_devices`.
+    A stream must be read before the next entry is asked for. A further name of a file is a FILE
+    entry without a stream: `link_target` is the file's first name and, where `links` are known,
+    all names carry the same `hardlink_key` and attributes. Raises HostileArchiveError for absolute
+    paths, `..`, entries below a link or a file, duplicates, hard links to what is not there,
+    unknown kinds, damage, what goes beyond `limit`, and for devices unless `allow_devices`.
     """
     places = _Places(what)
+    linked = _LinkedEntries(links or HardLinks())
     plain: ByteSource = GzipReader(source, what)
     if limit is not None:
         plain = LimitedSource(plain, limit)
@@ -60,15 +106,15 @@ def read_volume(
         if kind in _DEVICES and not allow_devices:
             raise HostileArchiveError(f"{what}: holds a device, {_shown(member.header.name)}")
         path = safe_path(member.header.name, what)
-        places.add(path, kind, is_link=member.header.kind == tar_format.HARD_LINK)
+        places.add(path, kind)
         if member.header.kind == tar_format.HARD_LINK:
             target = safe_path(member.header.link, what)
-            places.check_link(target)
-            yield _entry(member, path, kind, target), None
+            places.check_link(target, path)
+            yield linked.further(_entry(member, path, kind, target)), None
         elif kind is EntryType.FILE:
             assert member.content is not None
             stream = as_stream(member.content, member.size) if member.size else io.BytesIO()
-            yield _entry(member, path, kind, b""), stream
+            yield linked.first(_entry(member, path, kind, b"")), stream
         else:
             target = _symlink_target(member.header.link, what) if kind is EntryType.SYMLINK else b""
             yield _entry(member, path, kind, target), None
@@ -98,6 +144,28 @@ def _symlink_target(target: bytes, what: str) -> bytes:
     return target
 
 
+class _LinkedEntries:
+    """Gives all names of one file the same key and attributes."""
+
+    def __init__(self, links: HardLinks) -> None:
+        self._links = links
+        self._first: dict[bytes, Entry] = {}
+
+    def first(self, entry: Entry) -> Entry:
+        if self._links.first_of(entry.path) is None:
+            return entry
+        key = (len(self._first) + 1, 0)
+        entry = replace(entry, hardlink_key=key, links=self._links.names_of(entry.path))
+        self._first[entry.path] = entry
+        return entry
+
+    def further(self, entry: Entry) -> Entry:
+        first = self._first.get(self._links.first_of(entry.path) or b"")
+        if first is None:
+            return entry
+        return replace(first, path=entry.path, link_target=first.path)
+
+
 class _Places:
     """Which paths are taken and by what; keeps a 64 bit digest of each, not the path."""
 
@@ -109,7 +177,7 @@ class _Places:
         self._named: set[int] = set()
         self._last_parent = b""
 
-    def add(self, path: bytes, kind: EntryType, *, is_link: bool) -> None:
+    def add(self, path: bytes, kind: EntryType) -> None:
         place = _digest(path)
         is_directory = kind is EntryType.DIRECTORY
         taken = place in self._files or place in self._others or place in self._named
@@ -124,8 +192,8 @@ class _Places:
         else:
             self._others.add(place)
 
-    def check_link(self, target: bytes) -> None:
-        if _digest(target) not in self._files:
+    def check_link(self, target: bytes, name: bytes) -> None:
+        if target == name or _digest(target) not in self._files:
             raise HostileArchiveError(
                 f"{self._what}: a hard link to {_shown(target)}, which is no earlier file"
             )
