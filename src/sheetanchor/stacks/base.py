@@ -24,7 +24,7 @@ class Discovered:
     place: str
     """The node that holds the data; "local" here."""
     facts: tuple[str, ...] = ()
-    settings: tuple[tuple[str, str], ...] = ()
+    settings: tuple[tuple[str, str | tuple[str, ...]], ...] = ()
     """What the configuration of this component would say."""
 
 
