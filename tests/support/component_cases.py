@@ -2,7 +2,7 @@
 
 A case owns one live thing (a directory, a server) and can change it, describe it and spoil what
 was staged. Add a component by writing a context manager that yields a `ComponentCase`, and by
-naming it in `CASES`; tests/contract/test_component.py does the rest.
+naming it in tests/contract/test_component.py, which does the rest.
 """
 
 from __future__ import annotations
@@ -53,6 +53,3 @@ def context(directory: Path) -> Context:
     return Context(
         processes=ProcessRunner(), clock=SystemClock(), listener=SilentListener(), work_directory=work
     )
-
-
-CASES: dict[str, CaseFactory] = {}

@@ -50,6 +50,8 @@ def begin(live: Path, folder: WorkFolder, include: Sequence[str], *, in_place: b
     else:
         fresh = _create(live, folder, tuple(include), in_place=in_place)
     folder.save(fresh)
+    if folder.path.parent == live and fresh.old_root is not None:
+        os.utime(live, ns=(fresh.old_root.mtime_ns,) * 2)  # the folder came, the volume is as it was
     return fresh
 
 

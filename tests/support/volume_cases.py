@@ -1,0 +1,166 @@
+"""Volumes for tests: trees with everything that a file system can hold, and their cases."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import shutil
+import socket
+import subprocess
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+
+from sheetanchor.components.base import Component, Entry, EntryType
+from sheetanchor.components.volume import VolumeComponent
+from sheetanchor.config.models import VolumeConfig
+from support.component_cases import ComponentCase, context
+from support.directory_store import DirectorySource
+from support.programs import require_root
+
+CLONE_NEWNS = 0x00020000
+A_TIME = 1_600_000_000_123_456_789
+
+
+def fill(root: Path) -> None:
+    """Make a small tree with every kind of entry, below a directory that exists."""
+    (root / "photos" / "2024").mkdir(parents=True)
+    (root / "photos" / "2024" / "a.jpg").write_bytes(os.urandom(5000))
+    (root / "photos" / "2024" / "b.jpg").write_bytes(os.urandom(100))
+    (root / "empty").mkdir()
+    (root / "empty.txt").touch()
+    (root / "readme.txt").write_text("one\n")
+    os.link(root / "readme.txt", root / "photos" / "second name.txt")
+    os.symlink("readme.txt", root / "link")
+    os.symlink("/nowhere/at all", root / "dangling")
+    os.mkfifo(root / "pipe", 0o640)
+    with open(os.fsencode(root) + b"/na\xefve\nname", "wb") as file:
+        file.write(b"not UTF-8")
+    os.setxattr(root / "readme.txt", "user.comment", b"\x00\xff")
+    (root / "photos" / "2024" / "a.jpg").chmod(0o640)
+    if os.geteuid() == 0:
+        os.chown(root / "photos" / "2024" / "a.jpg", 1234, 4321)
+        os.mknod(root / "device", 0o20600, os.makedev(1, 3))
+        (root / "photos").chmod(0o2750)
+    for directory in (root / "photos" / "2024", root / "photos", root / "empty", root):
+        os.utime(directory, ns=(A_TIME, A_TIME + len(directory.name)))
+
+
+def describe(root: Path) -> list[tuple[Entry, bytes]] | str:
+    """Return every entry with its metadata and content, but for work folders of a restore.
+
+    Inode numbers are replaced by the position of the first name of the file.
+    """
+    if not root.exists():
+        return "nothing there"
+    first_names: dict[tuple[int, int], int] = {}
+    out: list[tuple[Entry, bytes]] = []
+    for entry in DirectorySource(root).walk():
+        if entry.path.startswith(b".sheetanchor-"):
+            continue
+        key = None
+        if entry.hardlink_key is not None:
+            key = (first_names.setdefault(entry.hardlink_key, len(out)), 0)
+        content = b""
+        if entry.type is EntryType.FILE:
+            with open(os.path.join(os.fsencode(root), entry.path), "rb") as file:
+                content = file.read()
+        links = 0 if entry.type is EntryType.DIRECTORY else entry.links
+        out.append((replace(entry, hardlink_key=key, links=links), content))
+    return out
+
+
+@dataclass
+class VolumeCase:
+    """One live directory; `hidden` is where work folders of restores may appear."""
+
+    directory: Path
+    live: Path
+    exclude: tuple[str, ...] = ()
+
+    def component(self) -> Component:
+        """Return a new component object."""
+        config = VolumeConfig(name="uploads", type="volume", path=self.live, exclude=self.exclude)
+        return VolumeComponent(config, context(self.directory))
+
+    def change(self) -> None:
+        """Add, alter, remove, and change the type of entries."""
+        (self.live / "new.txt").write_text("made later")
+        (self.live / "readme.txt").write_text("two\n")
+        shutil.rmtree(self.live / "photos" / "2024")
+        (self.live / "photos" / "2024").write_text("a file now")
+        shutil.rmtree(self.live / "empty")
+        (self.live / "link").unlink()
+        (self.live / "link").mkdir()
+        (self.live / "link" / "inner").write_text("x")
+        os.setxattr(self.live, "user.root", b"changed")
+        self.live.chmod(0o700)
+        os.utime(self.live, ns=(A_TIME, A_TIME * 11 // 10))
+
+    def describe(self) -> object:
+        """Return all entries with metadata and content."""
+        return describe(self.live)
+
+    def leftovers(self) -> list[str]:
+        """Name hidden work folders beside and inside the volume."""
+        places = [self.live.parent, *([self.live] if self.live.exists() else [])]
+        return [name for place in places for name in os.listdir(place) if "sheetanchor-" in name]
+
+    def tamper(self, token: str) -> None:
+        """Flip one byte of a staged file and put its time back."""
+        (staged,) = [
+            path
+            for place in (self.live.parent, self.live)
+            if place.exists()
+            for path in place.glob(f".*sheetanchor-{token}/new/readme.txt")
+        ]
+        before = staged.stat()
+        with staged.open("r+b") as file:
+            file.write(b"X")
+        os.utime(staged, ns=(before.st_mtime_ns, before.st_mtime_ns))
+
+
+@contextmanager
+def volume_case(directory: Path) -> Iterator[ComponentCase]:
+    """A plain directory, restored by exchange of names."""
+    live = directory / "srv" / "uploads"
+    live.mkdir(parents=True)
+    fill(live)
+    yield VolumeCase(directory, live)
+
+
+@contextmanager
+def mounted_volume_case(directory: Path) -> Iterator[ComponentCase]:
+    """A mount point (a tmpfs), restored entry by entry."""
+    live = directory / "srv" / "uploads"
+    live.mkdir(parents=True)
+    with mounted(["-t", "tmpfs", "-o", "size=16m", "tmpfs", os.fspath(live)], live):
+        fill(live)
+        yield VolumeCase(directory, live)
+
+
+@contextmanager
+def mounted(arguments: Sequence[str], point: Path) -> Iterator[None]:
+    """Mount something at `point` for the time of the `with` block, seen by this process only.
+
+    Skips the test where mounting is impossible.
+    """
+    require_root()
+    library = ctypes.CDLL(None, use_errno=True)
+    if library.unshare(CLONE_NEWNS) != 0:
+        pytest.skip(f"needs a mount namespace of its own: {os.strerror(ctypes.get_errno())}")
+    subprocess.run(["mount", "--make-rprivate", "/"], check=True, capture_output=True)
+    subprocess.run(["mount", *arguments], check=True, capture_output=True)
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "-l", os.fspath(point)], check=True, capture_output=True)
+
+
+def make_socket(path: Path) -> None:
+    """Leave a Unix socket at `path`."""
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(os.fspath(path))
