@@ -1,1 +1,1 @@
-"""A PostgreSQL server with all its databases."""
+"""One PostgreSQL server with all its databases: captured by pg_dump, swapped by rename."""
