@@ -11,12 +11,14 @@ from typing import BinaryIO
 
 from sheetanchor.clock import Clock
 from sheetanchor.components.redis.bgsave import save_in_background
-from sheetanchor.components.redis.server import setting
+from sheetanchor.components.redis.server import Version, setting
 from sheetanchor.components.redis.wire import RefusedCommandError, Wire
 from sheetanchor.errors import ComponentError, UnreachableError
 
 PIECE_BYTES = 1 << 20
 END_MARK_BYTES = 40
+HEAD_BYTES = 256
+_WRITER = re.compile(rb"\xfa.(redis|valkey)-ver[\x01-\x3f](\d+\.\d+\.\d+)", re.DOTALL)
 _HEADER = re.compile(rb"(?:REDIS(\d{4})|VALKEY(\d{3}))")
 
 
@@ -57,6 +59,15 @@ def describe(path: Path) -> RdbFile:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
         size = file.tell()
     return RdbFile(path, size, digest, int(match[1] or match[2]))
+
+
+def writer(path: Path) -> Version:
+    """Return which server wrote an RDB file, as the file says; Redis 7.0 when it does not say."""
+    with path.open("rb") as file:
+        match = _WRITER.search(file.read(HEAD_BYTES))
+    if match is None:
+        return Version("redis", "7.0")
+    return Version(match[1].decode(), match[2].decode())
 
 
 def _replicate(wire: Wire, file: BinaryIO, advanced: Callable[[int], None]) -> None:

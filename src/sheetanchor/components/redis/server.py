@@ -46,13 +46,14 @@ class ServerFacts:
     appendonly: bool
     memory_bytes: int
     max_memory_bytes: int
+    run_id: str
+    """Changes with every start of the server."""
     replication_id: str
     previous_replication_id: str
     link_up: bool
     """For a replica: connected to its master and in step with it."""
     master: str
     """For a replica: host:port of its master; empty otherwise."""
-    replication_offset: int
 
 
 def information(wire: Wire, section: str = "everything") -> dict[str, str]:
@@ -78,11 +79,11 @@ def facts(wire: Wire) -> ServerFacts:
         appendonly=told.get("aof_enabled") == "1",
         memory_bytes=int(told.get("used_memory_dataset", 0)),
         max_memory_bytes=int(told.get("maxmemory", 0)),
+        run_id=told.get("run_id", ""),
         replication_id=told.get("master_replid", ""),
         previous_replication_id=told.get("master_replid2", ""),
         link_up=told.get("master_link_status") == "up" and told.get("master_sync_in_progress") == "0",
         master=master,
-        replication_offset=int(told.get("slave_repl_offset", told.get("master_repl_offset", 0))),
     )
 
 
