@@ -1,0 +1,233 @@
+"""One snapshot's tree in the making: streams, directories and single entries put at paths."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import BinaryIO
+
+from sheetanchor.clock import Clock
+from sheetanchor.errors import RepositoryError
+from sheetanchor.patterns import Patterns
+from sheetanchor.repository import filesystem
+from sheetanchor.repository.file_content import FileReader, Unreadable, shown
+from sheetanchor.repository.file_tree import FileTreeWriter, LoadTree, Progress, Tally
+from sheetanchor.repository.filemode import NodeType, mode_from_stat
+from sheetanchor.repository.filesystem import stat_type
+from sheetanchor.repository.ids import BlobType, Id
+from sheetanchor.repository.model import EntryLike, StreamSaved, TreeSaved
+from sheetanchor.repository.node import Node, encode_tree
+from sheetanchor.repository.stream_writer import PendingContent, StreamWriter
+from sheetanchor.repository.tree_builder import Directory, split_path, store
+from sheetanchor.repository.writer import Account, BlobWriter
+
+
+class TreeWriter:
+    """Puts things at paths below `root`; for one thread. Directories on the way are made."""
+
+    def __init__(
+        self,
+        root: str,
+        writer: BlobWriter,
+        streams: StreamWriter,
+        *,
+        has_blob: Callable[[Id], bool],
+        load_tree: LoadTree,
+        clock: Clock,
+        progress: Progress,
+        account: Account,
+    ) -> None:
+        self._base = split_path(root)
+        self._writer = writer
+        self._streams = streams
+        self._has_blob = has_blob
+        self._load_tree = load_tree
+        self._clock = clock
+        self._progress = progress
+        self._account = account
+        self._owners = filesystem.Owners()
+        self._top = Directory()
+        self._whole: Id | None = None
+        self._linked: dict[tuple[int, int], list[tuple[Node, PendingContent]]] = {}
+
+    @property
+    def bytes_added(self) -> int:
+        """Bytes that this tree's new blobs took in packs so far."""
+        return self._account.bytes_added
+
+    def write_stream(self, path: str, source: BinaryIO, *, mode: int = 0o600) -> StreamSaved:
+        """Store `source`, read to its end, as the file `path` with permissions `mode`.
+
+        What `source` raises passes through, and nothing is put at `path` then.
+        """
+        directory, name = self._place(path)
+        stored = self._streams.write(source)
+        now = int(self._clock.now().timestamp()) * 1_000_000_000
+        node = self._own(Node(name=name, type=NodeType.FILE, mode=mode & 0o777, size=stored.size))
+        node.mtime_ns = node.atime_ns = node.ctime_ns = now
+        directory.add(node, stored.content)
+        self._progress(stored.size, 1)
+        return StreamSaved(stored.size, stored.sha256)
+
+    def write_directory(
+        self, path: str, directory: Path, *, exclude: Sequence[str] = (), parent: Id | None = None
+    ) -> TreeSaved:
+        """Store the directory with all that is in it, its own metadata included, at `path`.
+
+        `exclude` holds patterns (see `sheetanchor.patterns`) relative to `directory`. `parent`
+        is the root tree of an earlier snapshot: files which status, size and inode show as
+        unmodified are taken over from there. Raises RepositoryError when `directory` itself
+        cannot be read; what cannot be read below it is listed in the result.
+        """
+        parts = self._base + split_path(path)
+        walk = FileTreeWriter(
+            self._writer,
+            FileReader(self._streams, self._owners, self._has_blob),
+            self._owners,
+            exclude=Patterns(exclude),
+            load_tree=self._load_tree,
+            progress=self._progress,
+            account=self._account,
+        )
+        try:
+            node = walk.write(
+                filesystem.open_root(directory), parts[-1] if parts else b"", self._earlier(parent, parts)
+            )
+        except OSError as error:
+            raise RepositoryError(f"{directory}: cannot be read: {error.strerror}") from error
+        assert node.subtree is not None
+        if parts:
+            self._directory(parts[:-1]).add(node)
+        else:
+            self._whole = node.subtree
+        return walk.tally.saved(node.subtree)
+
+    def write_file(self, path: str, file: Path) -> TreeSaved:
+        """Store one regular file with its metadata at `path`; a symbolic link to it is followed.
+
+        Raises RepositoryError when it cannot be read.
+        """
+        directory, name = self._place(path)
+        reader = FileReader(self._streams, self._owners, self._has_blob)
+        tally = Tally(files=1)
+        try:
+            target = Path(os.path.realpath(file, strict=True))
+            parent = filesystem.open_root(target.parent)
+            try:
+                own = os.fsencode(target.name)
+                node, content, changed = reader.read(own, parent, filesystem.lstat(own, parent))
+            finally:
+                os.close(parent)
+        except (OSError, Unreadable) as error:
+            cause = error.strerror if isinstance(error, OSError) else str(error)
+            raise RepositoryError(f"{file}: cannot be read: {cause}") from error
+        if changed:
+            tally.warnings.append(f"{file}: changed while it was read")
+        self._streams.release()
+        node.name = name
+        node.content = content.wait(self._writer.check)
+        directory.add(node)
+        tally.num_bytes = node.size
+        self._progress(node.size, 1)
+        return tally.saved(self._writer.save(BlobType.TREE, encode_tree([node]), self._account))
+
+    def write_entry(self, entry: EntryLike, source: BinaryIO | None) -> None:
+        """Store an entry with the metadata it carries, in any order; `source` is a file's content.
+
+        A directory may come before or after what is in it. A file without a `source` is one
+        more name (hard link) of the file that came with the same `hardlink_key` before. Raises
+        RepositoryError when the place is taken, or when that file never came.
+        """
+        parts = self._base + split_path(entry.path)
+        if not parts:
+            raise RepositoryError("the root of a snapshot has no metadata")
+        parent = self._directory(parts[:-1])
+        node = _node_of(entry, parts[-1])
+        if node.type is NodeType.DIRECTORY:
+            parent.descend(node.name).node = node
+        elif node.type is NodeType.FILE:
+            content = self._content_of(entry, node, source)
+            parent.add(node, content)
+            if entry.hardlink_key is not None:
+                self._linked.setdefault(entry.hardlink_key, []).append((node, content))
+            self._progress(node.size, 1)
+        else:
+            parent.add(node)
+
+    def _content_of(self, entry: EntryLike, node: Node, source: BinaryIO | None) -> PendingContent:
+        if source is not None:
+            stored = self._streams.write(source)
+            node.size = stored.size
+            return stored.content
+        group = self._linked.get(entry.hardlink_key) if entry.hardlink_key is not None else None
+        if not group:
+            raise RepositoryError(f"{shown(entry.path)}: a file without content, or a link to one not stored")
+        node.size = group[0][0].size
+        return group[0][1]
+
+    def finish(self) -> Id:
+        """Store the trees that lead to everything written; return the root tree's id.
+
+        The tree is durable only after the session's `flush`.
+        """
+        self._streams.release()
+        for group in self._linked.values():
+            for node, _ in group:
+                node.links = max(node.links, len(group))
+        if self._whole is not None:
+            if self._top.entries or self._top.directories:
+                raise RepositoryError("something else was written beside the root directory")
+            return self._whole
+        return store(self._top, self._writer, self._account)
+
+    def _place(self, path: str) -> tuple[Directory, bytes]:
+        *above, name = (self._base + split_path(path)) or [b""]
+        if not name:
+            raise RepositoryError("a file needs a name")
+        return self._directory(above), name
+
+    def _directory(self, parts: list[bytes]) -> Directory:
+        directory = self._top
+        for part in parts:
+            directory = directory.descend(part)
+        return directory
+
+    def _own(self, node: Node) -> Node:
+        node.uid, node.gid = os.getuid(), os.getgid()
+        node.user, node.group = self._owners.user(node.uid), self._owners.group(node.gid)
+        return node
+
+    def _earlier(self, root: Id | None, parts: list[bytes]) -> Id | None:
+        """Return the tree at `parts` in an earlier snapshot, if it is there and can be read."""
+        tree = root
+        for part in parts:
+            if tree is None:
+                return None
+            nodes = {node.name: node for node in self._load_tree(tree)}
+            node = nodes.get(part)
+            tree = node.subtree if node is not None else None
+        return tree
+
+
+def _node_of(entry: EntryLike, name: bytes) -> Node:
+    kind = NodeType(str(entry.type))
+    inode, device_id = entry.hardlink_key or (0, 0)
+    return Node(
+        name=name,
+        type=kind,
+        mode=mode_from_stat(stat_type(kind) | entry.mode),
+        mtime_ns=entry.mtime_ns,
+        atime_ns=entry.mtime_ns,
+        ctime_ns=entry.mtime_ns,
+        uid=entry.uid,
+        gid=entry.gid,
+        user=entry.user,
+        group=entry.group,
+        inode=inode,
+        device_id=device_id,
+        links=0 if kind in (NodeType.DIRECTORY, NodeType.FIFO) else max(1, entry.links),
+        link_target=entry.link_target,
+        xattrs=tuple(entry.xattrs),
+        device=entry.device,
+    )
