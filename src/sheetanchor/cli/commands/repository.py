@@ -1,0 +1,77 @@
+"""`sheetanchor repository`: check it, clear locks."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from sheetanchor.cli.help import Command
+from sheetanchor.cli.help import group as new_group
+from sheetanchor.cli.options import Context, Json, ReadData, examples, read_data_share
+
+if TYPE_CHECKING:
+    from sheetanchor.operations.results import CheckSummary
+
+EPILOG = examples(
+    "sheetanchor repository check",
+    "sheetanchor repository check --read-data",
+    "sheetanchor repository unlock",
+)
+SHOWN_ERRORS = 50
+group = new_group("Check the repository, clear locks that were left behind.", EPILOG)
+
+
+@group.command(
+    "check",
+    cls=Command,
+    epilog=examples(
+        "sheetanchor repository check                  every index, pack and tree",
+        "sheetanchor repository check --read-data      every byte",
+        "sheetanchor repository check --read-data=10%  a random tenth of the packs",
+    ),
+)
+def check(context: Context, read_data: ReadData = None, as_json: Json = False) -> int:
+    """Check the whole repository, whoever wrote it. Exit code 1 if anything is damaged."""
+    output = context.obj.output
+    share = read_data_share(read_data)
+    with context.obj.application() as application:
+        summary = application.check(read_data=share)
+    if output.as_json:
+        from sheetanchor.cli.invocation import result_fields
+
+        output.summary(result_fields(summary))
+    else:
+        output.lines(_report(summary))
+    return 1 if summary.errors else 0
+
+
+@group.command("unlock", cls=Command, epilog=examples("sheetanchor repository unlock"))
+def unlock(
+    context: Context,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Also locks that are in use: only if you know that they are not.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Remove locks whose process is dead or that are older than 30 minutes."""
+    output = context.obj.output
+    with context.obj.application() as application:
+        removed = application.unlock(everything=everything)
+    if output.as_json:
+        output.summary({"status": "unlocked", "removed": removed})
+    else:
+        output.line(f"{removed} locks removed" if removed != 1 else "1 lock removed")
+
+
+def _report(summary: CheckSummary) -> list[str]:
+    from sheetanchor.cli import words
+
+    lines = [f"damaged: {words.printable(error)}" for error in summary.errors[:SHOWN_ERRORS]]
+    if len(summary.errors) > SHOWN_ERRORS:
+        lines.append(f"and {len(summary.errors) - SHOWN_ERRORS} more (--json shows all)")
+    lines += [f"note: {words.printable(note)}" for note in summary.notes]
+    read = f", {words.size(summary.bytes_read)} read" if summary.bytes_read else ""
+    counted = ", ".join((words.count(summary.snapshots, "snapshot"), words.count(summary.packs, "pack")))
+    lines.append(f"{summary.status}: {counted}{read}, in {words.duration(summary.duration_s)}")
+    return lines
