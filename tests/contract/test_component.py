@@ -12,9 +12,14 @@ from sheetanchor.components.base import Proof, Source, Staged, TreeRestored, pro
 from sheetanchor.errors import ComponentError, ProofMismatchError
 from support.component_cases import CaseFactory, ComponentCase
 from support.directory_store import DirectorySink, DirectorySource
+from support.postgres_cases import postgres_case
 from support.volume_cases import mounted_volume_case, volume_case
 
-CASES: dict[str, CaseFactory] = {"volume": volume_case, "mounted volume": mounted_volume_case}
+CASES: dict[str, CaseFactory] = {
+    "volume": volume_case,
+    "mounted volume": mounted_volume_case,
+    "postgres": postgres_case,
+}
 TOKEN = "20240102T030405"
 
 

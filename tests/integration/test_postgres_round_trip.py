@@ -53,7 +53,8 @@ def test_cluster_comes_back_equal_by_pg_dumpall(server: ScratchServer, tmp_path:
         server,
         "postgres",
         "DROP DATABASE latin; ALTER DATABASE app RESET ALL; DROP TABLE kept_in_postgres;"
-        "ALTER ROLE reporting CREATEROLE CONNECTION LIMIT 3; ALTER ROLE reporting RESET ALL; REVOKE admin_group FROM app_owner;",
+        "ALTER ROLE reporting CREATEROLE CONNECTION LIMIT 3; ALTER ROLE reporting RESET ALL;"
+        "REVOKE admin_group FROM app_owner;",
     )
     assert sorted(dump_all(server).splitlines()) != before
     source = DirectorySource(tmp_path / "store")

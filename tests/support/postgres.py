@@ -69,9 +69,13 @@ def run_sql(server: ScratchServer, database: str, script: str) -> None:
     )
 
 
-def dump_all(server: ScratchServer) -> str:
+def dump_all(server: ScratchServer, *options: str) -> str:
     """Return what pg_dumpall says of the server, without what is random or a matter of order."""
-    text = ProcessRunner().run([server.tools.path("pg_dumpall"), f"--dbname={server.url()}"]).stdout.decode()
+    text = (
+        ProcessRunner()
+        .run([server.tools.path("pg_dumpall"), f"--dbname={server.url()}", *options])
+        .stdout.decode()
+    )
     return "\n".join(
         line for line in text.splitlines() if not line.startswith(("\\restrict", "\\unrestrict"))
     )

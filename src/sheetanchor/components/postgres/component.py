@@ -110,7 +110,7 @@ class PostgresComponent:
         staging.run(source, proof, token, in_place=in_place)
         return self.resume(token)
 
-    def resume(self, token: str) -> PostgresStaged:
+    def resume(self, token: str, source: Source | None = None) -> PostgresStaged:
         """Find a restore again; the server itself knows how far it is."""
         return PostgresStaged(self._server, self._context, token)
 

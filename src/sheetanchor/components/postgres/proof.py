@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from pydantic import BaseModel, ConfigDict
 
 from sheetanchor.components.base import Proof
@@ -143,6 +145,14 @@ class PostgresProof(Proof):
     def major(self) -> int:
         """Major version of the server."""
         return self.server_version // 10000
+
+    def content(self) -> dict[str, Any]:
+        """Return roles, properties and numbers, without what every dump or server makes new."""
+        new = {"dump_bytes", "dump_sha256", "disk_bytes", "path"}
+        outer = {"warnings", "server_version", "globals_bytes", "globals_sha256"}
+        return self.model_dump(
+            mode="json", exclude={**dict.fromkeys(outer, True), "databases": {"__all__": new}}
+        )
 
     def summary(self) -> str:
         """Return "3 databases, 41,200 rows, 12 large objects, 4 roles"."""

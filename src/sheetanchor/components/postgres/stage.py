@@ -105,7 +105,10 @@ class Staging:
         return journal
 
     def _create_roles(self, hub: Hub, source: Source) -> None:
-        """Make missing roles and their memberships, in one transaction with their journal entry."""
+        """Make missing roles and their memberships, in one transaction with their journal entry.
+
+        Nobody can log in as one of them before the swap.
+        """
         with source.open(GLOBALS_PATH) as stream:
             passwords = read_passwords(stream.read().decode("utf-8", "surrogateescape"))
         with hub.inside() as connection, connection.transaction():
@@ -114,7 +117,8 @@ class Staging:
             wanted = wanted_roles(connection, journal, current)
             missing = [role for role in wanted.roles if role.name not in current.by_name]
             for role in missing:
-                for statement in create_statements(role, passwords.get(role.name)):
+                shut = role.model_copy(update={"login": False})
+                for statement in create_statements(shut, passwords.get(role.name)):
                     execute(connection, statement)
             new = {role.name for role in missing}
             known = frozenset(current.by_name) | new

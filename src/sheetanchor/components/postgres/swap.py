@@ -38,7 +38,7 @@ def swap(hub: Hub, clock: Clock) -> None:
             _reopen_restored(hub, connection)
             return
         if phase is Phase.STAGING:
-            raise PlanRefusedError("the restore is not staged to its end", hint="run it again with --resume")
+            raise ComponentError("the restore is not staged to its end", hint="stage it again")
         try:
             _close_live(hub, connection)
             _rename(hub, connection, clock, _names(hub, connection), Phase.SWAPPED)
