@@ -15,11 +15,10 @@ LIMITS = {Kind.INDEX: 256 << 20, Kind.SNAPSHOTS: 64 << 20, Kind.LOCKS: 1 << 20}
 """Most bytes of JSON accepted of each kind, against decompression bombs."""
 
 
-def save(backend: Backend, sealer: Sealer, version: int, kind: Kind, json_bytes: bytes) -> Id:
-    """Store a file durably and return its id.
+def seal_file(sealer: Sealer, version: int, kind: Kind, json_bytes: bytes) -> tuple[Id, bytes]:
+    """Return a file's id and the bytes to store, proven to read back.
 
-    Raises DamagedRepositoryError, before anything is stored, when the sealed bytes do not read
-    back, and what the backend raises.
+    Raises DamagedRepositoryError when they do not.
     """
     sealed = sealer.seal(encode_unpacked(version, json_bytes))
     if decode_unpacked(version, sealer.open(sealed), len(json_bytes)) != json_bytes:
@@ -27,7 +26,16 @@ def save(backend: Backend, sealer: Sealer, version: int, kind: Kind, json_bytes:
             f"a new file of {kind} is damaged before it was stored",
             hint="nothing wrong was written; test this machine's memory before trusting its backups",
         )
-    file_id = digest(sealed)
+    return digest(sealed), sealed
+
+
+def save(backend: Backend, sealer: Sealer, version: int, kind: Kind, json_bytes: bytes) -> Id:
+    """Store a file durably and return its id.
+
+    Raises DamagedRepositoryError, before anything is stored, when the sealed bytes do not read
+    back, and what the backend raises.
+    """
+    file_id, sealed = seal_file(sealer, version, kind, json_bytes)
     backend.put(kind, file_id.hex(), sealed)
     return file_id
 
