@@ -11,6 +11,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import BinaryIO
 
+from sheetanchor.archive.layout import ArchiveForms
 from sheetanchor.assembly import (
     build_component,
     open_backend,
@@ -25,7 +26,10 @@ from sheetanchor.events import Listener
 from sheetanchor.operations import (
     backup,
     browse,
+    care,
     extract,
+    fetch,
+    publish,
     restore,
     restore_plan,
     rollback,
@@ -35,17 +39,23 @@ from sheetanchor.operations import (
 from sheetanchor.operations.catalog import Catalog
 from sheetanchor.operations.environment import Environment, Hooks, Selection
 from sheetanchor.operations.journal import JournalState, JournalStore, new_token
+from sheetanchor.operations.manifest import Manifest
 from sheetanchor.operations.results import (
     BackupInfo,
     BackupSummary,
     Change,
+    CheckSummary,
+    ExportSummary,
+    ImportSummary,
+    KeyInfo,
     ListedEntry,
     RestoreSummary,
     StatusSummary,
     VerifySummary,
 )
 from sheetanchor.process import ProcessRunner
-from sheetanchor.repository.repository import Repository
+from sheetanchor.repository.backend.base import Backend
+from sheetanchor.repository.repository import Compression, Options, Repository
 from sheetanchor.secret import Secret
 from sheetanchor.stacks.local import LocalStack, Service
 
@@ -70,6 +80,7 @@ class Application:
         self.world = world
         self.stack_name = loaded.config.stack.name
         self.state_directory = state_directory(loaded.config, world.environment)
+        self.work_directory = self.config.work_directory or Path(tempfile.gettempdir())
         self.journals = JournalStore(self.state_directory, world.clock)
         refuse_repository_inside(loaded.config)
         for warning in loaded.warnings:
@@ -89,18 +100,32 @@ class Application:
             ask=self.world.ask_password,
         )
 
+    def repository_options(self) -> Options:
+        """Return how the repository is used in this run."""
+        chosen = self.config.repository
+        compression = Compression(chosen.compression)
+        if chosen.threads is None:
+            return Options(compression=compression)
+        return Options(compression=compression, threads=chosen.threads)
+
+    def create_repository(self) -> str:
+        """Make the repository; return its id. Raises RepositoryError when there is one."""
+        with self._backend() as backend:
+            made = Repository.create(
+                backend, self.password(), options=self.repository_options(), clock=self.world.clock
+            )
+            return made.id
+
     def components(self) -> dict[str, Component]:
         """Return the configured components by name."""
-        directory = self.config.work_directory or Path(tempfile.gettempdir())
         world = self.world
-        context = Context(world.processes, world.clock, world.listener, directory)
+        context = Context(world.processes, world.clock, world.listener, self.work_directory)
         return {one.name: build_component(one, context) for one in self.config.components}
 
     @contextmanager
     def repository(self) -> Iterator[Repository]:
         """Open the repository. Raises RepositoryNotFoundError, WrongPasswordError, BackendError."""
-        backend = open_backend(self.config.repository, self.world.environment, self.world.clock)
-        try:
+        with self._backend() as backend:
             yield Repository.open(
                 backend,
                 self.password(),
@@ -108,6 +133,17 @@ class Application:
                 clock=self.world.clock,
                 listener=self.world.listener,
             )
+
+    @contextmanager
+    def _backend(self) -> Iterator[Backend]:
+        backend = open_backend(
+            self.config.repository,
+            self.world.environment,
+            self.world.clock,
+            lambda message: self.world.listener.warning("repository", message),
+        )
+        try:
+            yield backend
         finally:
             backend.close()
 
@@ -129,6 +165,11 @@ class Application:
         """Return all backups of the repository, oldest first."""
         with self.opened() as (_, catalog):
             return [record.info() for record in catalog.records]
+
+    def show(self, name: str) -> Manifest:
+        """Return a backup's manifest."""
+        with self.opened() as (_, catalog):
+            return catalog.manifest(catalog.find(name))
 
     def list_entries(self, name: str, path: str) -> Iterator[ListedEntry]:
         """Yield what a backup holds at and below `path`."""
@@ -193,6 +234,56 @@ class Application:
                 alert=alert,
                 unfinished=self._unfinished(),
             )
+
+    def export(
+        self,
+        name: str,
+        directory: Path,
+        *,
+        forms: ArchiveForms,
+        key: Secret | None = None,
+        upload: str | None = None,
+    ) -> ExportSummary:
+        """Write a backup as a portable archive with its report; put it to `upload` (s3://) too."""
+        with self.opened() as (environment, catalog):
+            request = publish.PublishRequest(name, directory, forms, key, upload, self.world.environment)
+            return publish.execute(environment, catalog, request)
+
+    def import_archive(self, place: str, *, key: Secret | None, trust: bool = False) -> ImportSummary:
+        """Take an archive (a path, or an s3:// address) into the repository."""
+        with self.opened() as (environment, catalog):
+            request = fetch.FetchRequest(place, key, trust, self.work_directory, self.world.environment)
+            return fetch.execute(environment, catalog, request)
+
+    def check(self, *, read_data: bool | float = False) -> CheckSummary:
+        """Check the whole repository, whoever wrote what is in it."""
+        with self.repository() as repository:
+            return care.check(repository, self.world.clock, self.world.listener, read_data=read_data)
+
+    def unlock(self, *, everything: bool = False) -> int:
+        """Remove locks that nobody holds any more, or all; return how many."""
+        with self.repository() as repository:
+            return repository.unlock(everything=everything)
+
+    def keys(self) -> list[KeyInfo]:
+        """Return all keys of the repository."""
+        with self.repository() as repository:
+            return care.keys(repository)
+
+    def add_key(self, password: Secret) -> str:
+        """Let one more password open the repository; return its key's id."""
+        with self.repository() as repository:
+            return repository.keyring.add(password).hex()
+
+    def remove_key(self, prefix: str) -> str:
+        """Shut a password out; return its key's id."""
+        with self.repository() as repository:
+            return repository.keyring.remove(prefix).hex()
+
+    def change_password(self, password: Secret) -> str:
+        """Replace the password in use; return the new key's id."""
+        with self.repository() as repository:
+            return repository.keyring.change(password).hex()
 
     def _unfinished(self) -> JournalState | None:
         return self.journals.unfinished()

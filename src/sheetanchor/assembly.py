@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+import random
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from sheetanchor.clock import Clock
@@ -44,11 +45,16 @@ def build_component(config: AnyComponentConfig, context: Context) -> Component:
             return ConfigsComponent(config, context)
 
 
-def open_backend(config: RepositoryConfig, environment: Mapping[str, str], clock: Clock) -> Backend:
+def open_backend(
+    config: RepositoryConfig,
+    environment: Mapping[str, str],
+    clock: Clock,
+    on_retry: Callable[[str], None],
+) -> Backend:
     """Return the backend that the repository's URL names, with retry; connects to nothing."""
-    from sheetanchor.repository.backend.location import backend_for
+    from sheetanchor.repository.backend import location
 
-    return backend_for(config.url, environment=environment, clock=clock)
+    return location.open_backend(config.url, environment, clock, random.SystemRandom(), on_retry)
 
 
 def refuse_repository_inside(config: Config) -> None:

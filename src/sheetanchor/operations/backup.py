@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from sheetanchor import __version__
-from sheetanchor.components.base import Component, Proof
+from sheetanchor.components.base import Component, IncompleteCaptureError, Proof
 from sheetanchor.errors import (
     BackendError,
     ComponentError,
@@ -74,6 +74,8 @@ class Captured:
     bytes_added: int
     duration_s: float
     previous: Previous
+    error: SheetanchorError | None = None
+    """Why it is not all there; what is there is kept, and the component counts as failed."""
 
 
 def plan(
@@ -180,10 +182,14 @@ def _capture(
     root = component_root(component.kind, name)
     begin = environment.clock.monotonic()
     environment.listener.started(name)
-    writer = session.tree(root)
+    writer = session.tree(root, progress=lambda size, items: environment.listener.advanced(name, size, items))
     sink = RepositorySink(writer, previous.snapshot.snapshot.tree if previous.snapshot else None)
+    failure: SheetanchorError | None = None
     try:
-        proof = _with_hooks(environment, component, sink, previous, planned)
+        try:
+            proof = _with_hooks(environment, component, sink, previous, planned)
+        except IncompleteCaptureError as error:
+            proof, failure = error.proof, error
         tree = writer.finish()
     finally:
         environment.listener.finished(name)
@@ -199,6 +205,7 @@ def _capture(
         bytes_added=writer.bytes_added,
         duration_s=environment.clock.monotonic() - begin,
         previous=previous,
+        error=failure,
     )
 
 
@@ -237,7 +244,9 @@ def _save(environment: Environment, planned: BackupPlan, captured: Captured) -> 
     return ComponentBackup(
         name=captured.name,
         type=captured.kind,
-        status="saved",
+        status="failed" if captured.error else "saved",
+        error=captured.error.message if captured.error else None,
+        hint=captured.error.hint if captured.error else None,
         snapshot=stored.id.hex(),
         bytes_read=captured.bytes_read,
         bytes_added=captured.bytes_added,
@@ -264,7 +273,7 @@ def _failed(
 def _manifest(
     environment: Environment, planned: BackupPlan, entries: tuple[ComponentBackup, ...]
 ) -> Manifest:
-    if not any(entry.status == "saved" for entry in entries) and not planned.lenient:
+    if not any(entry.snapshot for entry in entries) and not planned.lenient:
         first = next(entry for entry in entries if entry.status == "failed")
         raise ComponentError(f"nothing was saved: {first.name}: {first.error}", hint=first.hint)
     failed = any(entry.status == "failed" for entry in entries)

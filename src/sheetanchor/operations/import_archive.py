@@ -182,7 +182,7 @@ class _Import:
     def _keep_config(self, member: str, stream: BinaryIO) -> None:
         if not member.startswith(layout.CONFIGS):
             return
-        content = self._open_files.enter_context(tempfile.SpooledTemporaryFile(max_size=1 << 20))
+        content = self._open_files.enter_context(tempfile.SpooledTemporaryFile(max_size=1 << 20))  # noqa: SIM115 - closed by the stack
         shutil.copyfileobj(stream, content)
         content.seek(0)
         self._contents[member] = cast("IO[bytes]", content)

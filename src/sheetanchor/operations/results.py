@@ -206,3 +206,27 @@ class ImportSummary(Result):
     proven: bool
     components: tuple[ComponentBackup, ...]
     duration_s: float
+
+
+class CheckSummary(Result):
+    """What a check of the whole repository looked at and found."""
+
+    status: Literal["whole", "damaged"]
+    snapshots: int
+    packs: int
+    bytes_read: int
+    duration_s: float
+    errors: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+    """What is no damage, such as packs that nothing refers to."""
+
+
+class KeyInfo(Result):
+    """One password's key."""
+
+    key: str
+    username: str
+    hostname: str
+    created: datetime | None
+    current: bool
+    """This run opened the repository with it."""

@@ -22,13 +22,14 @@ from sheetanchor.errors import (
 from sheetanchor.events import Listener, SilentListener
 from sheetanchor.repository.backend.base import CONFIG_NAME, Backend, Kind
 from sheetanchor.repository.blob_reader import BlobReader
-from sheetanchor.repository.check import Checker, CheckReport
+from sheetanchor.repository.check import Checker, CheckReport, Finding
 from sheetanchor.repository.chunker import derive_seed
-from sheetanchor.repository.codec import Compressor
+from sheetanchor.repository.codec import Compression, Compressor
 from sheetanchor.repository.crypto import MasterKey, Sealer
 from sheetanchor.repository.ids import Id, parse_id
 from sheetanchor.repository.index import Index
 from sheetanchor.repository.index_file import load_index, save_index
+from sheetanchor.repository.keyring import Keyring
 from sheetanchor.repository.keys import KeyOwner, OpenedKey, add_key, open_key
 from sheetanchor.repository.options import Options
 from sheetanchor.repository.pack import PackedBlob
@@ -47,7 +48,16 @@ from sheetanchor.repository.tree_writer import TreeWriter
 from sheetanchor.repository.writer import BlobWriter
 from sheetanchor.secret import Secret
 
-__all__ = ["CheckReport", "Options", "Reader", "Repository", "TreeWriter", "WriteSession"]
+__all__ = [
+    "CheckReport",
+    "Compression",
+    "Finding",
+    "Options",
+    "Reader",
+    "Repository",
+    "TreeWriter",
+    "WriteSession",
+]
 
 LATEST = "latest"
 
@@ -138,6 +148,11 @@ class Repository:
     def location(self) -> str:
         """Where it is, for people."""
         return self._backend.location
+
+    @property
+    def keyring(self) -> Keyring:
+        """The passwords that open the repository."""
+        return Keyring(self._backend, self._key, self._clock)
 
     def snapshots(self) -> list[StoredSnapshot]:
         """Return all snapshots, oldest first; one that is damaged is reported as a warning."""
