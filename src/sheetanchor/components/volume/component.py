@@ -10,14 +10,16 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import ClassVar
+from typing import BinaryIO, ClassVar
 
 from sheetanchor.components.base import (
     Capabilities,
     Context,
+    Entry,
+    EntrySink,
     IncompleteCaptureError,
     Proof,
     Sink,
@@ -134,6 +136,12 @@ class VolumeComponent:
         live = Path(os.path.realpath(self._config.path))
         folder = staging.find_work_folder(live, _checked(token))
         return StagedVolume(self.name, folder, self._config.exclude, source)
+
+    def import_entries(
+        self, entries: Iterable[tuple[Entry, BinaryIO | None]], sink: EntrySink
+    ) -> VolumeProof:
+        """Capture from the entries of a portable archive."""
+        return _proof(sink.write_entries("", entries), mounted=False)
 
     def _existing(self) -> Path:
         """Return the directory with symbolic links resolved."""

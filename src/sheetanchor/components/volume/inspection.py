@@ -9,8 +9,9 @@ from pathlib import Path
 from sheetanchor.components.base import StageEstimate
 from sheetanchor.components.disk import shown
 from sheetanchor.components.mounts import is_mount_point, mounts_below
-from sheetanchor.components.volume.journal import INSIDE_PREFIX, sibling_prefix
+from sheetanchor.components.volume.journal import INSIDE_PREFIX
 from sheetanchor.components.volume.proof import VolumeProof, human_bytes
+from sheetanchor.components.work_folder import sibling_prefix
 from sheetanchor.errors import ComponentError
 
 BYTES_PER_ENTRY = 4096

@@ -1,25 +1,17 @@
-"""The small file that says how far the restore of one volume is, and the folder it lies in.
-
-The work folder holds `new` (the staged tree, or what undo took back), `old` (what was live) and
-`journal`. It is on the volume's own file system: a hidden sibling of the directory, or, where
-the directory is a mount point, a hidden folder inside it.
-"""
+"""The small file that says how far the restore of one volume is, so that any process goes on."""
 
 from __future__ import annotations
 
-import json
 import os
 from dataclasses import asdict, dataclass, fields
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from sheetanchor.components.disk import write_durably
-from sheetanchor.errors import ComponentError
+from sheetanchor.components.work_folder import WorkFolder, work_folder_beside
 
 INSIDE_PREFIX = ".sheetanchor-"
 """Names in the root of a mounted volume that begin so are ours, and never captured."""
-_FORMAT = 1
 
 
 class Phase(StrEnum):
@@ -81,55 +73,25 @@ class VolumeJournal:
     new_root: RootAttributes | None = None
 
 
-@dataclass(frozen=True)
-class WorkFolder:
-    """Where the staged and the old tree of one run are."""
-
-    path: Path
-
-    @property
-    def new(self) -> Path:
-        """The staged tree."""
-        return self.path / "new"
-
-    @property
-    def old(self) -> Path:
-        """What was live before."""
-        return self.path / "old"
-
-    @property
-    def file(self) -> Path:
-        """The journal."""
-        return self.path / "journal"
+class VolumeFolder(WorkFolder):
+    """The work folder of one volume: a hidden sibling, or inside it where it is a mount point."""
 
     def load(self) -> VolumeJournal | None:
         """Return the journal, None where there is none. Raises ComponentError for a broken one."""
+        fields = self.read()
         try:
-            text = self.file.read_text(encoding="ascii")
-        except FileNotFoundError:
-            return None
-        try:
-            return _decode(json.loads(text))
+            return None if fields is None else _decode(fields)
         except (ValueError, TypeError, KeyError) as error:
-            raise ComponentError(
-                f"{self.file}: not a journal of this program",
-                hint=f"look at {self.path} and at the volume, then move the folder away",
-            ) from error
+            raise self.broken() from error
 
     def save(self, journal: VolumeJournal) -> None:
         """Replace the journal, durably."""
-        text = json.dumps({"format": _FORMAT, **asdict(journal)}, indent=1)
-        write_durably(self.file, text.encode("ascii") + b"\n")
+        self.write(asdict(journal))
 
 
 def work_folders(live: Path, token: str) -> tuple[Path, Path]:
     """Return where the work folder of `token` can be: beside the volume, and inside it."""
-    return live.parent / f"{sibling_prefix(live)}{token}", live / f"{INSIDE_PREFIX}{token}"
-
-
-def sibling_prefix(live: Path) -> str:
-    """Return how the names of all work folders beside `live` begin."""
-    return f".{live.name}.sheetanchor-"
+    return work_folder_beside(live, token), live / f"{INSIDE_PREFIX}{token}"
 
 
 def read_attributes(directory: Path) -> RootAttributes:
@@ -162,8 +124,6 @@ def apply_attributes(directory: Path, wanted: RootAttributes) -> None:
 
 
 def _decode(value: dict[str, Any]) -> VolumeJournal:
-    if value.pop("format") != _FORMAT:
-        raise ValueError("another format")
     if set(value) != {field.name for field in fields(VolumeJournal)}:
         raise ValueError("other fields")
     for name in ("include", "made_parents", "outgoing", "incoming", "carried"):

@@ -11,20 +11,21 @@ from dataclasses import replace
 from pathlib import Path
 
 from sheetanchor.components.disk import sync_directory
+from sheetanchor.components.exchange import Exchange
 from sheetanchor.components.volume.journal import (
     INSIDE_PREFIX,
     Phase,
+    VolumeFolder,
     VolumeJournal,
-    WorkFolder,
     apply_attributes,
 )
 from sheetanchor.components.volume.selection import excluded_entries, plan_selected, refuse_blocked
 from sheetanchor.components.volume.staging import refuse_mounts_below
-from sheetanchor.components.volume.swap import EntrySwap, WholeSwap, move_carried
+from sheetanchor.components.volume.swap import EntrySwap, move_carried
 from sheetanchor.patterns import Patterns
 
 
-def plan_swap(folder: WorkFolder, journal: VolumeJournal, exclude: Patterns) -> VolumeJournal:
+def plan_swap(folder: VolumeFolder, journal: VolumeJournal, exclude: Patterns) -> VolumeJournal:
     """Return the journal with every move of the swap written down, none of them made.
 
     Raises ComponentError for a mount inside the volume, or an excluded entry without a place.
@@ -68,12 +69,12 @@ def plan_undo(journal: VolumeJournal) -> VolumeJournal:
     return replace(journal, phase=Phase.UNCARRYING, incoming=(*journal.incoming, *appeared))
 
 
-def move_forward(folder: WorkFolder, journal: VolumeJournal) -> None:
+def move_forward(folder: VolumeFolder, journal: VolumeJournal) -> None:
     """Make the new tree, or the new entries, live."""
     _renames(folder, journal).forward()
 
 
-def carry_forward(folder: WorkFolder, journal: VolumeJournal) -> None:
+def carry_forward(folder: VolumeFolder, journal: VolumeJournal) -> None:
     """Move excluded entries into the new tree, which is live, and set what the moves disturbed."""
     live = Path(journal.live)
     move_carried(journal.carried, folder.old, live)
@@ -85,12 +86,12 @@ def carry_forward(folder: WorkFolder, journal: VolumeJournal) -> None:
     sync_directory(live)
 
 
-def carry_back(folder: WorkFolder, journal: VolumeJournal) -> None:
+def carry_back(folder: VolumeFolder, journal: VolumeJournal) -> None:
     """Move excluded entries into the old tree, while the new one is still live."""
     move_carried(journal.carried, Path(journal.live), folder.old)
 
 
-def move_back(folder: WorkFolder, journal: VolumeJournal) -> None:
+def move_back(folder: VolumeFolder, journal: VolumeJournal) -> None:
     """Make the old tree, or the old entries, live again."""
     live = Path(journal.live)
     _renames(folder, journal).back()
@@ -112,8 +113,11 @@ def is_ours(path: str) -> bool:
     return path.startswith(INSIDE_PREFIX)
 
 
-def _renames(folder: WorkFolder, journal: VolumeJournal) -> WholeSwap | EntrySwap:
-    return WholeSwap(folder, journal) if journal.whole else EntrySwap(folder, journal)
+def _renames(folder: VolumeFolder, journal: VolumeJournal) -> Exchange | EntrySwap:
+    if not journal.whole:
+        return EntrySwap(folder, journal)
+    live = Path(journal.live)
+    return Exchange(live, folder, had_live=journal.had_live, identity=journal.new_identity)
 
 
 def _set_times(journal: VolumeJournal, *, old: Path, new: Path) -> None:

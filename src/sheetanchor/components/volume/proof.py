@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from sheetanchor.components.base import Proof
 
 
@@ -25,6 +27,10 @@ class VolumeProof(Proof):
         """Return files and bytes, such as "1,204 files, 3.2 GiB"."""
         files = "1 file" if self.files == 1 else f"{self.files:,} files"
         return f"{files}, {human_bytes(self.num_bytes)}"
+
+    def content(self) -> dict[str, Any]:
+        """Return the counts; the tree's id covers inode numbers too and differs between places."""
+        return self.model_dump(include={"files", "directories", "others", "num_bytes"})
 
     @property
     def empty(self) -> bool:

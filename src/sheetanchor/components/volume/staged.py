@@ -13,8 +13,8 @@ from sheetanchor.components.volume import moves
 from sheetanchor.components.volume.compare import compare_volume, raise_if_different
 from sheetanchor.components.volume.journal import (
     Phase,
+    VolumeFolder,
     VolumeJournal,
-    WorkFolder,
     read_attributes,
 )
 from sheetanchor.components.volume.proof import VolumeProof
@@ -30,7 +30,7 @@ class StagedVolume:
     """A tree in its work folder; see `Staged` in components/base.py for the contract."""
 
     def __init__(
-        self, name: str, folder: WorkFolder, exclude: tuple[str, ...], source: Source | None
+        self, name: str, folder: VolumeFolder, exclude: tuple[str, ...], source: Source | None
     ) -> None:
         self._name = name
         self._folder = folder

@@ -13,25 +13,25 @@ from sheetanchor.components.mounts import is_mount_point, mounts_below
 from sheetanchor.components.volume.journal import (
     INSIDE_PREFIX,
     Phase,
+    VolumeFolder,
     VolumeJournal,
-    WorkFolder,
     read_attributes,
     work_folders,
 )
 from sheetanchor.errors import ComponentError, NothingThereError
 
 
-def find_work_folder(live: Path, token: str) -> WorkFolder:
+def find_work_folder(live: Path, token: str) -> VolumeFolder:
     """Return the work folder of `token`: where it is, or else where it has to be."""
     beside, inside = work_folders(live, token)
     if beside.exists():
-        return WorkFolder(beside)
+        return VolumeFolder(beside)
     if inside.exists() or (live.exists() and is_mount_point(live)):
-        return WorkFolder(inside)
-    return WorkFolder(beside)
+        return VolumeFolder(inside)
+    return VolumeFolder(beside)
 
 
-def begin(live: Path, folder: WorkFolder, include: Sequence[str], *, in_place: bool) -> VolumeJournal:
+def begin(live: Path, folder: VolumeFolder, include: Sequence[str], *, in_place: bool) -> VolumeJournal:
     """Make the work folder, or empty that of a half stage, and return a fresh journal.
 
     Raises ComponentError when the token's tree is live already, or a mount stands in the way.
@@ -65,7 +65,7 @@ def refuse_mounts_below(live: Path, include: Sequence[str]) -> None:
         )
 
 
-def _create(live: Path, folder: WorkFolder, include: tuple[str, ...], *, in_place: bool) -> VolumeJournal:
+def _create(live: Path, folder: VolumeFolder, include: tuple[str, ...], *, in_place: bool) -> VolumeJournal:
     had_live = os.path.lexists(live)
     if had_live and not live.is_dir():
         raise ComponentError(f"{shown(live)} is in the way: it is not a directory")
@@ -97,7 +97,7 @@ def _make_directories(directory: Path) -> list[str]:
     return [os.fspath(path) for path in reversed(missing)]
 
 
-def write_tree(source: Source, folder: WorkFolder, journal: VolumeJournal) -> VolumeJournal:
+def write_tree(source: Source, folder: VolumeFolder, journal: VolumeJournal) -> VolumeJournal:
     """Write the (selected) tree to `folder.new`, durably; return the journal as staged.
 
     Raises NothingThereError when the backup has nothing that matches the selection.

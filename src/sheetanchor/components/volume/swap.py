@@ -1,95 +1,23 @@
-"""The renames that put a staged tree in place, and those that take it back.
-
-Both ways can be cut off between any two renames and run again, in either direction: what is
-done already is seen from what lies where, never from a counter.
-"""
+"""Moves of entries below a directory that itself stays: in, out, and back again."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from pathlib import Path
 
-from sheetanchor.components.disk import exchange, rename_new, shown, sync_directory, sync_file_system
-from sheetanchor.components.volume.journal import VolumeJournal, WorkFolder
+from sheetanchor.components.disk import rename_new, shown, sync_file_system
+from sheetanchor.components.volume.journal import VolumeFolder, VolumeJournal
 from sheetanchor.errors import ComponentError
-
-
-class WholeSwap:
-    """Changes the directory itself for another: one atomic exchange where the kernel can do it.
-
-    Elsewhere two renames; a crash between them leaves no live directory, and both trees in the
-    work folder.
-    """
-
-    def __init__(
-        self,
-        folder: WorkFolder,
-        journal: VolumeJournal,
-        exchange_names: Callable[[Path, Path], bool] = exchange,
-    ) -> None:
-        self._live = Path(journal.live)
-        self._new = folder.new
-        self._old = folder.old
-        self._had_live = journal.had_live
-        self._identity = journal.new_identity
-        self._exchange = exchange_names
-
-    def forward(self) -> None:
-        """Make the new tree live and keep the old one."""
-        self._finish_back()
-        if not self._is_new(self._live):
-            if not os.path.lexists(self._live):
-                rename_new(self._new, self._live)
-            elif not self._exchange(self._live, self._new):
-                rename_new(self._live, self._old)
-                rename_new(self._new, self._live)
-        self._finish_forward()
-        self._sync()
-
-    def back(self) -> None:
-        """Make the old tree live and keep the new one."""
-        if self._is_new(self._live):
-            self._finish_forward()
-            if not self._had_live:
-                rename_new(self._live, self._new)
-            elif not self._exchange(self._live, self._old):
-                rename_new(self._live, self._new)
-                rename_new(self._old, self._live)
-        elif self._had_live and not os.path.lexists(self._live):
-            rename_new(self._old, self._live)
-        self._finish_back()
-        self._sync()
-
-    def _finish_forward(self) -> None:
-        """After an exchange the old tree still has the name of the new one."""
-        if os.path.lexists(self._new) and not self._is_new(self._new):
-            rename_new(self._new, self._old)
-
-    def _finish_back(self) -> None:
-        """After an exchange back the new tree still has the name of the old one."""
-        if self._is_new(self._old):
-            rename_new(self._old, self._new)
-
-    def _is_new(self, path: Path) -> bool:
-        try:
-            found = os.lstat(path)
-        except FileNotFoundError:
-            return False
-        return (found.st_dev, found.st_ino) == self._identity
-
-    def _sync(self) -> None:
-        sync_directory(self._new.parent)
-        sync_directory(self._live.parent)
 
 
 class EntrySwap:
     """Changes single entries below a directory that stays: all old ones out, then all new ones in.
 
-    In between the directory is not whole, so its service has to be down.
+    In between the directory is not whole, so its service has to be down. Either way can be cut
+    off between any two renames and run again, in either direction.
     """
 
-    def __init__(self, folder: WorkFolder, journal: VolumeJournal) -> None:
+    def __init__(self, folder: VolumeFolder, journal: VolumeJournal) -> None:
         self._live = Path(journal.live)
         self._new = folder.new
         self._old = folder.old
