@@ -95,25 +95,12 @@ class RedisComponent:
         if include:
             raise UsageError(f"{self.name}: single keys cannot be chosen", hint="leave out --include")
         directory = self._directory(token)
-        staged = self.resume(token)
-        if (directory / PROOF).exists():
-            return staged
-        if directory.exists():
-            shutil.rmtree(directory)
-        directory.mkdir(mode=0o700, parents=True)
-        temporary = directory / (STAGED + ".part")
-        with source.open(DUMP) as stream:
-            _copy(stream, temporary)
-        rdb = describe(temporary)
-        if (rdb.size, rdb.sha256) != (proof.rdb_bytes, proof.rdb_sha256):
-            raise ProofMismatchError(f"{DUMP}: its bytes are not those that were backed up")
-        publish(temporary, directory / STAGED)
-        temporary = directory / (PROOF + ".part")
-        temporary.write_text(proof.model_dump_json(), encoding="utf-8")
-        publish(temporary, directory / PROOF)
-        return staged
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not _is_file_of(proof, directory / STAGED):
+            self._fetch(source, proof, directory)
+        return self.resume(token, source)
 
-    def resume(self, token: str) -> RedisStaged:
+    def resume(self, token: str, source: Source) -> RedisStaged:
         """Return the staged state of `token`, at whatever step it is."""
         return RedisStaged(
             address_of(self._config), self._config.server_program, self._directory(token), self._context
@@ -137,6 +124,17 @@ class RedisComponent:
             _save(sink, rdb)
         return proof
 
+    def _fetch(self, source: Source, proof: RedisProof, directory: Path) -> None:
+        temporary = directory / (STAGED + ".part")
+        with source.open(DUMP) as stream:
+            _copy(stream, temporary)
+        if not _is_file_of(proof, temporary):
+            raise ProofMismatchError(f"{DUMP}: its bytes are not those that were backed up")
+        publish(temporary, directory / STAGED)
+        temporary = directory / (PROOF + ".part")
+        temporary.write_text(proof.model_dump_json(), encoding="utf-8")
+        publish(temporary, directory / PROOF)
+
     def _prove(self, program: Path, rdb: RdbFile, version: Version, directory: Path) -> RedisProof:
         with ScratchServer(program, rdb.path, directory, self._context.clock) as scratch:
             return prove(scratch, rdb, version)
@@ -158,6 +156,14 @@ def _warnings(told: ServerFacts) -> tuple[str, ...]:
     if told.role == "master":
         return ()
     return (f"was read from a replica of {told.master}, which may lag behind it",)
+
+
+def _is_file_of(proof: RedisProof, path: Path) -> bool:
+    try:
+        found = describe(path)
+    except (FileNotFoundError, ComponentError):
+        return False
+    return (found.size, found.sha256) == (proof.rdb_bytes, proof.rdb_sha256)
 
 
 def _save(sink: Sink, rdb: RdbFile) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from pydantic import BaseModel, ConfigDict
 
 from sheetanchor.components.base import Proof
@@ -70,6 +72,14 @@ class RedisProof(Proof):
     def keys(self) -> int:
         """All keys of all databases."""
         return sum(each.keys for each in self.databases)
+
+    def content(self) -> dict[str, Any]:
+        """Return what is equal for any two captures of the same data: what does not expire."""
+        return {
+            "lasting": self.lasting.model_dump(mode="json"),
+            "functions": self.functions.model_dump(mode="json"),
+            "databases": {str(each.index): each.keys - each.expiring for each in self.databases},
+        }
 
     def summary(self) -> str:
         """Return a short phrase for people."""

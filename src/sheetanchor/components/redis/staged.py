@@ -42,7 +42,6 @@ class Step(StrEnum):
     SWAPPING = "swapping"
     SWAPPED = "swapped"
     UNDOING = "undoing"
-    UNDONE = "undone"
 
 
 class Progress(BaseModel):
@@ -97,8 +96,10 @@ class RedisStaged:
         progress = self._progress()
         if progress.step is Step.SWAPPED:
             return
-        if progress.step not in {Step.STAGED, Step.SWAPPING}:
-            raise ComponentError("the restore has been undone; it cannot be put in place again")
+        if progress.step is Step.UNDOING:
+            raise ComponentError(
+                f"{self._address}: is being brought back to its old data", hint="finish that with rollback"
+            )
         proof = self._proof()
         self._check_file(proof)
         with Wire(self._address) as wire:
@@ -118,7 +119,7 @@ class RedisStaged:
     def undo(self) -> None:
         """Make the live server hold old.rdb again; nothing to do when it was never replaced."""
         progress = self._progress()
-        if progress.step in {Step.STAGED, Step.UNDONE}:
+        if progress.step is Step.STAGED:
             return
         with Wire(self._address) as wire:
             told = self._settle(wire, progress)
@@ -129,7 +130,7 @@ class RedisStaged:
                     pause.require()
                     self._compare_live(wire, proof)
                 self._persist(wire)
-        self._write(Progress(step=Step.UNDONE))
+        self._write(Progress(step=Step.STAGED))
 
     def discard(self) -> None:
         """Remove the staged file, the old data and the journal."""
@@ -209,7 +210,12 @@ class RedisStaged:
         bgsave.save_in_background(wire, self._context.clock)
 
     def _check_file(self, proof: RedisProof) -> None:
-        found = describe(self._directory / STAGED)
+        try:
+            found = describe(self._directory / STAGED)
+        except FileNotFoundError as error:
+            raise ComponentError(
+                f"{self._address}: nothing is staged", hint="start the restore again"
+            ) from error
         if (found.size, found.sha256) != (proof.rdb_bytes, proof.rdb_sha256):
             raise ProofMismatchError("dump.rdb: its bytes are not those that were backed up")
 
@@ -222,7 +228,12 @@ class RedisStaged:
         return ScratchServer(program, rdb, self._directory, self._context.clock)
 
     def _proof(self) -> RedisProof:
-        return RedisProof.model_validate_json((self._directory / PROOF).read_bytes())
+        try:
+            return RedisProof.model_validate_json((self._directory / PROOF).read_bytes())
+        except FileNotFoundError as error:
+            raise ComponentError(
+                f"{self._address}: nothing is staged", hint="start the restore again"
+            ) from error
 
     def _progress(self) -> Progress:
         try:
