@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -19,8 +19,11 @@ from sheetanchor.repository.ids import BlobType, Id
 from sheetanchor.repository.model import EntryLike, StreamSaved, TreeSaved
 from sheetanchor.repository.node import Node, encode_tree
 from sheetanchor.repository.stream_writer import PendingContent, StreamWriter
-from sheetanchor.repository.tree_builder import Directory, split_path, store
+from sheetanchor.repository.tree_builder import Directory, leading_node, split_path, store
 from sheetanchor.repository.writer import Account, BlobWriter
+
+_Linked = dict[tuple[int, int], list[tuple[Node, PendingContent]]]
+"""The names of files that have several, by what tells the file."""
 
 
 class TreeWriter:
@@ -49,7 +52,6 @@ class TreeWriter:
         self._owners = filesystem.Owners()
         self._top = Directory()
         self._whole: Id | None = None
-        self._linked: dict[tuple[int, int], list[tuple[Node, PendingContent]]] = {}
 
     @property
     def bytes_added(self) -> int:
@@ -132,35 +134,64 @@ class TreeWriter:
         self._progress(node.size, 1)
         return tally.saved(self._writer.save(BlobType.TREE, encode_tree([node]), self._account))
 
-    def write_entry(self, entry: EntryLike, source: BinaryIO | None) -> None:
-        """Store an entry with the metadata it carries, in any order; `source` is a file's content.
+    def write_entries(self, path: str, entries: Iterable[tuple[EntryLike, BinaryIO | None]]) -> TreeSaved:
+        """Store entries with the metadata they carry, in any order, as the directory at `path`.
 
-        A directory may come before or after what is in it. A file without a `source` is one
-        more name (hard link) of the file that came with the same `hardlink_key` before. Raises
-        RepositoryError when the place is taken, or when that file never came.
+        The entry at b"" is that directory's own. A file without content is one more name (hard
+        link) of the file that came with the same `hardlink_key` before. Raises RepositoryError
+        when a place is taken, or when that file never came.
         """
-        parts = self._base + split_path(entry.path)
+        top = Directory()
+        tally = Tally()
+        linked: _Linked = {}
+        for entry, source in entries:
+            node = self._put(top, entry, source, linked)
+            _count(tally, node)
+        self._streams.release()
+        for group in linked.values():
+            for node, _ in group:
+                node.links = max(node.links, len(group))
+        tree = store(top, self._writer, self._account)
+        parts = self._base + split_path(path)
+        if parts:
+            own = top.node or leading_node(parts[-1], [])
+            own.name, own.subtree = parts[-1], tree
+            self._directory(parts[:-1]).add(own)
+        else:
+            self._whole = tree
+        return tally.saved(tree)
+
+    def _put(self, top: Directory, entry: EntryLike, source: BinaryIO | None, linked: _Linked) -> Node:
+        parts = split_path(entry.path)
+        node = _node_of(entry, parts[-1] if parts else b"")
         if not parts:
-            raise RepositoryError("the root of a snapshot has no metadata")
-        parent = self._directory(parts[:-1])
-        node = _node_of(entry, parts[-1])
+            if node.type is not NodeType.DIRECTORY:
+                raise RepositoryError("the root of a tree has to be a directory")
+            top.node = node
+            return node
+        parent = top
+        for part in parts[:-1]:
+            parent = parent.descend(part)
         if node.type is NodeType.DIRECTORY:
             parent.descend(node.name).node = node
         elif node.type is NodeType.FILE:
-            content = self._content_of(entry, node, source)
+            content = self._content_of(entry, node, source, linked)
             parent.add(node, content)
             if entry.hardlink_key is not None:
-                self._linked.setdefault(entry.hardlink_key, []).append((node, content))
+                linked.setdefault(entry.hardlink_key, []).append((node, content))
             self._progress(node.size, 1)
         else:
             parent.add(node)
+        return node
 
-    def _content_of(self, entry: EntryLike, node: Node, source: BinaryIO | None) -> PendingContent:
+    def _content_of(
+        self, entry: EntryLike, node: Node, source: BinaryIO | None, linked: _Linked
+    ) -> PendingContent:
         if source is not None:
             stored = self._streams.write(source)
             node.size = stored.size
             return stored.content
-        group = self._linked.get(entry.hardlink_key) if entry.hardlink_key is not None else None
+        group = linked.get(entry.hardlink_key) if entry.hardlink_key is not None else None
         if not group:
             raise RepositoryError(f"{shown(entry.path)}: a file without content, or a link to one not stored")
         node.size = group[0][0].size
@@ -172,9 +203,6 @@ class TreeWriter:
         The tree is durable only after the session's `flush`.
         """
         self._streams.release()
-        for group in self._linked.values():
-            for node, _ in group:
-                node.links = max(node.links, len(group))
         if self._whole is not None:
             if self._top.entries or self._top.directories:
                 raise RepositoryError("something else was written beside the root directory")
@@ -208,6 +236,16 @@ class TreeWriter:
             node = nodes.get(part)
             tree = node.subtree if node is not None else None
         return tree
+
+
+def _count(tally: Tally, node: Node) -> None:
+    if node.type is NodeType.FILE:
+        tally.files += 1
+        tally.num_bytes += node.size
+    elif node.type is NodeType.DIRECTORY:
+        tally.directories += 1
+    else:
+        tally.others += 1
 
 
 def _node_of(entry: EntryLike, name: bytes) -> Node:
