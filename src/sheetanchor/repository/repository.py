@@ -9,7 +9,7 @@ from __future__ import annotations
 import getpass
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 from sheetanchor.clock import Clock
@@ -26,13 +26,16 @@ from sheetanchor.repository.check import Checker, CheckReport, Finding
 from sheetanchor.repository.chunker import derive_seed
 from sheetanchor.repository.codec import Compression, Compressor
 from sheetanchor.repository.crypto import MasterKey, Sealer
+from sheetanchor.repository.held_lock import HeldLock
 from sheetanchor.repository.ids import Id, parse_id
 from sheetanchor.repository.index import Index
 from sheetanchor.repository.index_file import load_index, save_index
 from sheetanchor.repository.keyring import Keyring
 from sheetanchor.repository.keys import KeyOwner, OpenedKey, add_key, open_key
+from sheetanchor.repository.locks import Locker
 from sheetanchor.repository.options import Options
 from sheetanchor.repository.pack import PackedBlob
+from sheetanchor.repository.process_identity import current_process
 from sheetanchor.repository.reader import Reader
 from sheetanchor.repository.scrypt import ScryptParameters, calibrate
 from sheetanchor.repository.session import WriteSession
@@ -82,7 +85,7 @@ class Repository:
         self._clock = clock
         self._listener = listener
         self._sealer = Sealer(key.master_key)
-        self._lock_checks: list[Callable[[], None]] = []
+        self._held: list[HeldLock] = []
         self._index = Index()
         self._index_files: set[Id] = set()
         self._index_lock = threading.Lock()
@@ -153,6 +156,25 @@ class Repository:
     def keyring(self) -> Keyring:
         """The passwords that open the repository."""
         return Keyring(self._backend, self._key, self._clock)
+
+    @contextmanager
+    def lock(self, *, exclusive: bool = False, retry_for: float = 0.0) -> Iterator[HeldLock]:
+        """Hold a lock; while it is held, nothing is published once it is lost.
+
+        Waits up to `retry_for` seconds for other holders. Raises RepositoryLockedError naming
+        the other holder, ReadOnlyBackendError where no lock can be written.
+        """
+        with self._locker().acquire(exclusive=exclusive, retry_for=retry_for) as held:
+            self._held.append(held)
+            try:
+                yield held
+            finally:
+                self._held.remove(held)
+
+    def unlock(self, *, everything: bool = False) -> int:
+        """Remove the locks of dead holders, or all locks; return how many."""
+        locker = self._locker()
+        return locker.remove_all() if everything else len(locker.clear_dead())
 
     def snapshots(self) -> list[StoredSnapshot]:
         """Return all snapshots, oldest first; one that is damaged is reported as a warning."""
@@ -239,8 +261,18 @@ class Repository:
         return checker.run(read_data=read_data)
 
     def _check_lock(self) -> None:
-        for check in self._lock_checks:
-            check()
+        for held in list(self._held):
+            held.check()
+
+    def _locker(self) -> Locker:
+        return Locker(
+            self._backend,
+            self._sealer,
+            self.version,
+            current_process(),
+            self._clock,
+            lambda message: self._listener.warning("lock", message),
+        )
 
     def _blob_reader(self) -> BlobReader:
         return BlobReader(self._backend, self._sealer, self._index)
