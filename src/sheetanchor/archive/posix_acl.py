@@ -70,6 +70,14 @@ def acl_from_text(text: str) -> bytes:
     return _HEADER.pack(_VERSION) + b"".join(_ENTRY.pack(*entry) for entry in entries)
 
 
+def says_no_more_than_mode(value: bytes) -> bool:
+    """Say whether an access ACL (kernel's form) has the mode's three entries only.
+
+    GNU tar stores such a one for directories with a default ACL; the kernel keeps none.
+    """
+    return {tag for tag, _, _ in _ENTRY.iter_unpack(value[_HEADER.size :])} == {_USER_OBJ, _GROUP_OBJ, _OTHER}
+
+
 def _entry(kind: str, name: str, rights: str, number: str | None) -> tuple[int, int, int]:
     permissions = sum(bit for letter, bit in zip(rights, (4, 2, 1), strict=True) if letter != "-")
     if not name:

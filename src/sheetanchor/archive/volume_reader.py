@@ -16,7 +16,7 @@ from typing import BinaryIO
 from sheetanchor.archive import tar_format
 from sheetanchor.archive.gzip_stream import GzipReader
 from sheetanchor.archive.limits import ExpansionLimit, LimitedSource
-from sheetanchor.archive.posix_acl import ACCESS_XATTR, DEFAULT_XATTR, acl_from_text
+from sheetanchor.archive.posix_acl import ACCESS_XATTR, DEFAULT_XATTR, acl_from_text, says_no_more_than_mode
 from sheetanchor.archive.streams import ByteSource, as_stream
 from sheetanchor.archive.tar_reader import TarMember, read_members
 from sheetanchor.components.base import Entry, EntryType
@@ -240,7 +240,9 @@ def _xattrs(records: dict[bytes, bytes]) -> tuple[tuple[str, bytes], ...]:
     }
     for key, name in ((b"SCHILY.acl.access", ACCESS_XATTR), (b"SCHILY.acl.default", DEFAULT_XATTR)):
         if key in records and name not in found:
-            found[name] = acl_from_text(records[key].decode("utf-8", "replace"))
+            value = acl_from_text(records[key].decode("utf-8", "replace"))
+            if name == DEFAULT_XATTR or not says_no_more_than_mode(value):
+                found[name] = value
     return tuple(sorted(found.items()))
 
 
