@@ -13,12 +13,15 @@ from sheetanchor.errors import ComponentError, ProofMismatchError
 from support.component_cases import CaseFactory, ComponentCase
 from support.directory_store import DirectorySink, DirectorySource
 from support.postgres_cases import postgres_case
+from support.redis_cases import redis_case, valkey_case
 from support.volume_cases import mounted_volume_case, volume_case
 
 CASES: dict[str, CaseFactory] = {
     "volume": volume_case,
     "mounted volume": mounted_volume_case,
     "postgres": postgres_case,
+    "redis": redis_case,
+    "valkey": valkey_case,
 }
 TOKEN = "20240102T030405"
 

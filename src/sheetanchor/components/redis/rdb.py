@@ -11,7 +11,7 @@ from typing import BinaryIO
 
 from sheetanchor.clock import Clock
 from sheetanchor.components.redis.bgsave import save_in_background
-from sheetanchor.components.redis.server import Version, setting
+from sheetanchor.components.redis.server import Version, facts, setting
 from sheetanchor.components.redis.wire import RefusedCommandError, Wire
 from sheetanchor.errors import ComponentError, UnreachableError
 
@@ -74,10 +74,13 @@ def _replicate(wire: Wire, file: BinaryIO, advanced: Callable[[int], None]) -> N
     """Play the replica (redis.io/docs, "Redis replication"; `redis-cli --rdb` does the same).
 
     With `capa eof` a server set to diskless replication streams without touching its disk.
-    With `rdb-only` it does not prepare for a replica that stays.
+    With `rdb-only` it does not prepare for a replica that stays. Valkey 9 writes an old format,
+    which has no expiry of hash fields, for a replica that does not say it is as new; servers
+    that do not know an option answer with an error, which changes nothing.
     """
+    version = facts(wire).version.text
     wire.call("REPLCONF", "capa", "eof")
-    wire.pipeline([["REPLCONF", "rdb-only", 1]])
+    wire.pipeline([["REPLCONF", "rdb-only", 1], ["REPLCONF", "version", version]])
     wire.send("SYNC")
     try:
         _receive(wire.raw, file, advanced)
