@@ -1,0 +1,73 @@
+"""The main job: back up a live stack, destroy it, bring it back, prove it equal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from support.stack import StackUnderTest, stack_under_test
+
+VARIANTS = {"18-valkey": (18, "valkey"), "15-redis-aof": (15, "redis")}
+
+
+@pytest.fixture(params=sorted(VARIANTS))
+def stack(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[StackUnderTest]:
+    """Yield a running stack, once with the newest versions, once with Debian's."""
+    postgres, cache = VARIANTS[request.param]
+    with stack_under_test(tmp_path, postgres=postgres, cache=cache) as running:
+        yield running
+
+
+def test_everything_lost_comes_back_equal(stack: StackUnderTest) -> None:
+    """After total loss one command brings all components back; restic agrees with what we wrote."""
+    before = stack.describe()
+    name = stack.backup()
+    stack.assert_clean_by_restic()
+    stack.destroy()
+    done = stack.restore(name)
+    assert stack.describe() == before
+    assert [one["status"] for one in done.summary["components"]] == ["restored"] * 4
+    assert stack.leftovers() == []
+
+
+def test_rollback_brings_back_what_the_restore_replaced(stack: StackUnderTest) -> None:
+    """The state at the moment of the restore is in its safety backup, and comes back by `rollback`."""
+    first = stack.describe()
+    name = stack.backup()
+    stack.change()
+    second = stack.describe()
+    done = stack.restore(name)
+    assert stack.describe() == first
+    assert done.summary["safety_backup"] != name
+    undone = stack.run("rollback", "--no-confirm")
+    assert undone.status == 0, (undone.messages, undone.stderr)
+    assert stack.describe() == second
+    assert stack.leftovers() == []
+    assert stack.run("rollback", "--no-confirm").status == 1
+
+
+@pytest.mark.parametrize("component", ["postgres", "redis", "uploads", "configs"])
+def test_one_component_comes_back_and_nothing_else_is_touched(stack: StackUnderTest, component: str) -> None:
+    """`--only` restores just that component; the others keep their newer state."""
+    parts = {"postgres": "postgres", "redis": "redis", "uploads": "volume", "configs": "configs"}
+    before = stack.describe()
+    name = stack.backup()
+    stack.change()
+    changed = stack.describe()
+    stack.restore(name, "--only", component)
+    after = stack.describe()
+    for own, part in parts.items():
+        assert after[part] == (before if own == component else changed)[part], part
+
+
+def test_latest_is_never_a_safety_backup(stack: StackUnderTest) -> None:
+    """After a restore `latest` still means the last backup that was asked for."""
+    before = stack.describe()
+    name = stack.backup()
+    stack.change()
+    stack.restore(name)
+    stack.change()
+    assert stack.restore("latest").summary["backup"] == name
+    assert stack.describe() == before
