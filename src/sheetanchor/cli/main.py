@@ -33,7 +33,7 @@ from sheetanchor.cli.commands import (
 from sheetanchor.cli.help import CONTEXT_SETTINGS, Command, Group
 from sheetanchor.cli.invocation import Invocation
 from sheetanchor.cli.options import Context, examples
-from sheetanchor.cli.output import Output
+from sheetanchor.cli.output import Output, unexpected
 from sheetanchor.cli.signals import Interrupts, interruptible
 from sheetanchor.clock import SystemClock
 from sheetanchor.errors import InterruptedByUserError, SheetanchorError, UsageError
@@ -82,11 +82,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return _failed(output, error, interrupts)
         except KeyboardInterrupt:
             return _interrupted(output)
-        except OSError as error:
-            place = f"{error.filename}: " if error.filename else ""
-            return _failed(output, SheetanchorError(f"{place}{error.strerror or error}"), interrupts)
         except Exception as error:  # noqa: BLE001 - the outermost boundary: a defect is one line too
-            return _failed(output, _defect(error), interrupts)
+            return _failed(output, unexpected(error), interrupts)
 
 
 def build() -> typer.Typer:
@@ -179,13 +176,14 @@ def _normalised(arguments: Sequence[str]) -> list[str]:
 
 def _usage(error: typer.TyperException) -> UsageError:
     message = error.format_message().rstrip(".")
+    message = message[:1].lower() + message[1:]
     context = getattr(error, "ctx", None)
     command = context.command_path if context is not None else PROGRAM
     option = getattr(error, "option_name", "")
     if option in {"--config", "-c", "--version"} and command != PROGRAM:
         rest = command.removeprefix(PROGRAM).strip()
         return UsageError(message, hint=f"it stands before the command: {PROGRAM} {option} … {rest}")
-    return UsageError(message[:1].lower() + message[1:], hint=f"{command} --help")
+    return UsageError(message, hint=f"see `{command} --help`")
 
 
 def _failed(output: Output, error: SheetanchorError, interrupts: Interrupts) -> int:
@@ -202,12 +200,3 @@ def _interrupted(output: Output, cause: SheetanchorError | None = None) -> int:
     error.__cause__ = cause
     output.error(error)
     return error.exit_code
-
-
-def _defect(error: Exception) -> SheetanchorError:
-    found = SheetanchorError(
-        f"unexpected {type(error).__name__}: {error}",
-        hint="this is a defect of sheetanchor itself; `--debug` shows where",
-    )
-    found.__cause__ = error
-    return found

@@ -143,3 +143,17 @@ def _silence(stream: TextIO) -> None:
 
 def _one_line(text: str) -> str:
     return "; ".join(words.printable(line.strip()) for line in text.splitlines() if line.strip())
+
+
+def unexpected(error: Exception) -> SheetanchorError:
+    """Return what to say of an error that no part of the program expected."""
+    if isinstance(error, OSError):
+        place = f"{error.filename}: " if error.filename else ""
+        found = SheetanchorError(f"{place}{error.strerror or error}")
+    else:
+        found = SheetanchorError(
+            f"unexpected {type(error).__name__}: {error}",
+            hint="this is a defect of sheetanchor itself; `--debug` shows where",
+        )
+    found.__cause__ = error
+    return found

@@ -44,8 +44,8 @@ def parse(data: bytes, label: str) -> Document:
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise ConfigError(f"{label}:{line}: not UTF-8 text") from error
-    loader = yaml.SafeLoader(text)
     try:
+        loader = yaml.SafeLoader(text)
         node = loader.get_single_node()
         if node is None:
             raise ConfigError(f"{label}: the file is empty", hint="`sheetanchor init` writes one that works")
@@ -57,8 +57,6 @@ def parse(data: bytes, label: str) -> Document:
         raise ConfigError(
             f"{label}:{line}: a character that text must not hold: #x{error.character:04x}"
         ) from error
-    finally:
-        loader.dispose()
 
 
 def _syntax_error(error: yaml.MarkedYAMLError, label: str) -> ConfigError:

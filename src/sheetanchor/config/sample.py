@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import re
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+import yaml
 
 _PLAIN = re.compile(r"[A-Za-z/][A-Za-z0-9/_.-]*")
 _MISREAD = frozenset({"yes", "no", "on", "off", "true", "false", "null", "y", "n"})
@@ -78,7 +80,7 @@ def render(stack: str, url: str, password_file: Path, components: Sequence[Sampl
 
 
 def _component(component: SampleComponent) -> str:
-    lines = [f"  # {fact}" for fact in component.facts]
+    lines = [f"  # {_comment(fact)}" for fact in component.facts]
     lines += [f"  - name: {_quoted(component.name)}", f"    type: {component.type}"]
     for key, value in component.settings:
         lines.append(f"    {key}: {_list(value) if isinstance(value, tuple) else _quoted(value)}")
@@ -90,7 +92,13 @@ def _list(values: Sequence[str]) -> str:
 
 
 def _quoted(text: str) -> str:
-    """Return a plain scalar where YAML cannot misread it, a double-quoted one (JSON's) elsewhere."""
+    """Return a plain scalar where YAML cannot misread it, a double-quoted one elsewhere."""
     if _PLAIN.fullmatch(text) and text.lower() not in _MISREAD:
         return text
-    return json.dumps(text, ensure_ascii=False)
+    quoted: str = yaml.safe_dump(text, default_style='"', allow_unicode=True, width=sys.maxsize)
+    return quoted.strip()
+
+
+def _comment(text: str) -> str:
+    """Return what a server said about itself as one line that YAML can hold."""
+    return "".join(character if character.isprintable() else "?" for character in " ".join(text.split()))

@@ -44,5 +44,5 @@ def command(
     key = encryption_key(key_file, output)
     forms = chosen_forms(separated(form), key)
     with context.obj.application() as application:
-        summary = application.export(name, directory or Path.cwd(), forms, key, upload=upload)
+        summary = application.export(name, directory or Path.cwd(), forms=forms, key=key, upload=upload)
     report_export(output, summary)

@@ -43,5 +43,5 @@ def command(
     output = context.obj.output
     key = encryption_key(key_file, output)
     with context.obj.application() as application:
-        summary = application.import_archive(archive, key, trust=trust_archive)
+        summary = application.import_archive(archive, key=key, trust=trust_archive)
     report_import(output, summary)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,6 +11,7 @@ import typer
 from sheetanchor.cli.options import Context, Json, examples
 
 if TYPE_CHECKING:
+    from sheetanchor.app import Application
     from sheetanchor.cli.invocation import Invocation
     from sheetanchor.cli.output import Output
     from sheetanchor.setup import FirstConfiguration, Wishes
@@ -19,6 +21,13 @@ EPILOG = examples(
     "sheetanchor init --repository s3:https://s3.example.com/bucket/prefix",
     "sheetanchor --config /etc/sheetanchor/sheetanchor.yml init --stack shop",
 )
+
+
+@dataclass(frozen=True)
+class _Repository:
+    id: str
+    location: str
+    created: bool
 
 
 def command(
@@ -58,7 +67,7 @@ def command(
         first = _write(invocation.output, path, wishes)
     invocation.config = path
     with invocation.application() as application:
-        made = application.init()
+        made = _make_repository(application)
     output = invocation.output
     if output.as_json:
         output.summary(
@@ -77,6 +86,22 @@ def command(
     done = "made" if made.created else "is there already; nothing was changed"
     output.line(f"repository {made.location} {done} (id {made.id[:8]})")
     output.line("next: `sheetanchor backup`")
+
+
+def _make_repository(application: Application) -> _Repository:
+    """Make the repository, or open the one that is there: either way its password is then proven."""
+    from sheetanchor.errors import RepositoryError, RepositoryNotFoundError
+
+    refusal: RepositoryError | None = None
+    try:
+        application.create_repository()
+    except RepositoryError as error:
+        refusal = error
+    try:
+        with application.repository() as repository:
+            return _Repository(repository.id, repository.location, refusal is None)
+    except RepositoryNotFoundError:
+        raise refusal or RepositoryError("the repository that was just made is gone") from None
 
 
 def _refuse_wishes(path: Path, wishes: Wishes) -> None:

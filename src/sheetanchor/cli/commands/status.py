@@ -44,6 +44,7 @@ def command(
     0 ok, 1 warning, 2 critical (or no complete backup), 3 unknown (the repository or the
     configuration cannot be read).
     """
+    from sheetanchor.cli.output import unexpected
     from sheetanchor.errors import InterruptedByUserError, SheetanchorError
 
     output = context.obj.output
@@ -59,6 +60,8 @@ def command(
         raise
     except SheetanchorError as error:
         return _unknown(output, form, error)
+    except Exception as error:  # noqa: BLE001 - an exit code of 1 would be read as "warning"
+        return _unknown(output, form, unexpected(error))
     _print(output, form, summary, warn_s, alert_s)
     return int(summary.level.exit_code)
 
@@ -96,11 +99,13 @@ def _unknown(output: Output, form: Format, error: SheetanchorError) -> int:
     from sheetanchor.operations.results import FreshnessLevel
 
     level = FreshnessLevel.UNKNOWN
-    if form is Format.NAGIOS:
+    output.error(error)
+    if form is Format.JSON:
+        output.summary({"level": level.value, "message": error.message})
+    elif form is Format.NAGIOS:
         output.line(freshness.nagios_unknown(error.message))
     elif form is Format.PROMETHEUS:
         output.lines(freshness.prometheus_level(level, None))
-    elif form is Format.TEXT:
-        output.line(f"UNKNOWN: {error.message}")
-    output.error(error)
+    else:
+        output.line("UNKNOWN: the state of the backups cannot be told")
     return int(level.exit_code)
