@@ -64,8 +64,8 @@ class TerminalListener:
         """Write the warning above the display."""
         with self._lock:
             console = self._progress.console if self._progress is not None else self._console
-            text = Text("warning: ", style="yellow")
-            console.print(text.append(words.printable(f"{task}: {message}"), style="default"), soft_wrap=True)
+            text = Text.assemble(("warning: ", "yellow"), words.printable(f"{task}: {message}"))
+            console.print(text, soft_wrap=True)
 
     def close(self) -> None:
         """Clear away the display."""

@@ -52,7 +52,8 @@ def duration(seconds: float | None) -> str:
 
 def moment(when: datetime) -> str:
     """Return the local time with its offset: "2026-11-22 22:10:05 +01:00"."""
-    return when.astimezone().isoformat(sep=" ", timespec="seconds").replace("+", " +", 1)
+    text = when.astimezone().isoformat(sep=" ", timespec="seconds")
+    return f"{text[:19]} {text[19:]}"
 
 
 def count(number: int, singular: str, plural: str | None = None) -> str:
