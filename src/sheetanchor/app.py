@@ -28,8 +28,6 @@ from sheetanchor.operations import (
     browse,
     care,
     extract,
-    fetch,
-    publish,
     restore,
     restore_plan,
     rollback,
@@ -245,12 +243,16 @@ class Application:
         upload: str | None = None,
     ) -> ExportSummary:
         """Write a backup as a portable archive with its report; put it to `upload` (s3://) too."""
+        from sheetanchor.operations import publish
+
         with self.opened() as (environment, catalog):
             request = publish.PublishRequest(name, directory, forms, key, upload, self.world.environment)
             return publish.execute(environment, catalog, request)
 
     def import_archive(self, place: str, *, key: Secret | None, trust: bool = False) -> ImportSummary:
         """Take an archive (a path, or an s3:// address) into the repository."""
+        from sheetanchor.operations import fetch
+
         with self.opened() as (environment, catalog):
             request = fetch.FetchRequest(place, key, trust, self.work_directory, self.world.environment)
             return fetch.execute(environment, catalog, request)

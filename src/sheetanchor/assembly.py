@@ -40,7 +40,7 @@ def build_component(config: AnyComponentConfig, context: Context) -> Component:
 
             return VolumeComponent(config, context)
         case ConfigsConfig():
-            from sheetanchor.components.configs import ConfigsComponent
+            from sheetanchor.components.configs.component import ConfigsComponent
 
             return ConfigsComponent(config, context)
 
