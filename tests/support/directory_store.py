@@ -173,8 +173,8 @@ class DirectorySink:
         return self._save(os.fsencode(directory), self._place(path), Patterns(exclude))
 
     def write_file(self, path: str, file: Path) -> TreeSaved:
-        """Store one file with its metadata."""
-        return self._save(os.fsencode(file), self._place(path), Patterns(()))
+        """Store one file with its metadata; a symbolic link to it is followed."""
+        return self._save(os.path.realpath(os.fsencode(file)), self._place(path), Patterns(()))
 
     def _place(self, path: str) -> Path:
         target = self.directory / path if path else self.directory
