@@ -151,13 +151,14 @@ class Application:
         with self.repository() as repository:
             yield self._environment(repository), Catalog(repository, self.stack_name)
 
-    def backup(self, selection: Selection, *, tags: tuple[str, ...] = ()) -> BackupSummary:
+    def backup(
+        self, selection: Selection, *, tags: tuple[str, ...] = (), accept_empty: bool = False
+    ) -> BackupSummary:
         """Back up the chosen components; a failed one makes the summary's status partial."""
         self._refuse_half_swapped()
         with self.opened() as (environment, catalog):
-            return backup.execute(
-                environment, catalog, backup.plan(environment, catalog, selection, tags=tags)
-            )
+            planned = backup.plan(environment, catalog, selection, tags=tags, accept_empty=accept_empty)
+            return backup.execute(environment, catalog, planned)
 
     def backups(self) -> list[BackupInfo]:
         """Return all backups of the repository, oldest first."""

@@ -38,6 +38,11 @@ class Proof(BaseModel):
         """Return a short phrase for people, such as "3 databases, 41,200 rows"."""
         raise NotImplementedError
 
+    @property
+    def empty(self) -> bool:
+        """Whether there was no data at all: suspicious where the last backup held some."""
+        return False
+
     def content(self) -> dict[str, Any]:
         """Return the part that is equal for any two captures of the same data."""
         return self.model_dump(mode="json", exclude={"warnings"})

@@ -49,6 +49,8 @@ class BackupPlan:
     tags: tuple[str, ...] = ()
     lenient: bool = False
     """For a safety backup: what is damaged or gone is saved as far as it is there."""
+    accept_empty: bool = False
+    """Take it for right that a component is empty which was not at the last backup."""
     origin: str | None = None
     proven: bool = True
 
@@ -86,6 +88,7 @@ def plan(
     tier: str = MANUAL_TIER,
     tags: tuple[str, ...] = (),
     lenient: bool = False,
+    accept_empty: bool = False,
     origin: str | None = None,
 ) -> BackupPlan:
     """Decide what a backup will hold and how it is called."""
@@ -101,6 +104,7 @@ def plan(
         components=selection.apply(kinds),
         tags=tags,
         lenient=lenient,
+        accept_empty=accept_empty,
         origin=origin,
     )
 
@@ -190,6 +194,7 @@ def _capture(
             proof = _with_hooks(environment, component, sink, previous, planned)
         except IncompleteCaptureError as error:
             proof, failure = error.proof, error
+        failure = failure or _sudden_emptiness(planned, name, proof, previous.proof)
         tree = writer.finish()
     finally:
         environment.listener.finished(name)
@@ -209,6 +214,18 @@ def _capture(
     )
 
 
+def _sudden_emptiness(
+    planned: BackupPlan, name: str, proof: Proof, before: Proof | None
+) -> ComponentError | None:
+    """Say so when everything is gone since the last backup: that is a failure, not a saving."""
+    if before is None or before.empty or not proof.empty or planned.lenient or planned.accept_empty:
+        return None
+    return ComponentError(
+        f"{name} is empty; the last backup held {before.summary()}",
+        hint="if it is meant to be empty: `sheetanchor backup --accept-empty`",
+    )
+
+
 def _with_hooks(
     environment: Environment,
     component: Component,
@@ -221,7 +238,11 @@ def _with_hooks(
     try:
         for command in hooks.pre:
             environment.processes.run(command)
-        return component.capture(sink, None if planned.lenient else previous.proof, lenient=planned.lenient)
+        return component.capture(
+            sink,
+            None if planned.lenient or planned.accept_empty else previous.proof,
+            lenient=planned.lenient,
+        )
     finally:
         for command in hooks.post:
             environment.processes.run(command)

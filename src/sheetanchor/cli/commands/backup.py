@@ -29,6 +29,12 @@ def command(
         list[str] | None,
         typer.Option("--tag", metavar="T", help="A word of your own to mark the backup with."),
     ] = None,
+    accept_empty: Annotated[
+        bool,
+        typer.Option(
+            "--accept-empty", help="It is right that something is empty now that was not at the last backup."
+        ),
+    ] = False,
     as_json: Json = False,
 ) -> int:
     """Back up everything, or only what is named.
@@ -40,7 +46,9 @@ def command(
 
     output = context.obj.output
     with context.obj.application() as application:
-        summary = application.backup(selection(only, skip, skip_type), tags=separated(tag))
+        summary = application.backup(
+            selection(only, skip, skip_type), tags=separated(tag), accept_empty=accept_empty
+        )
     if output.as_json:
         output.summary(result_fields(summary))
     else:

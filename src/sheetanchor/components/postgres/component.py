@@ -71,7 +71,7 @@ class PostgresComponent:
             f"programs in {tools.directory}",
         )
 
-    def capture(self, sink: Sink) -> PostgresProof:
+    def capture(self, sink: Sink, previous: Proof | None = None, *, lenient: bool = False) -> PostgresProof:
         """Put roles and all databases into `sink`.
 
         Raises UnreachableError, ToolError, ComponentError or ProcessError.

@@ -146,6 +146,11 @@ class PostgresProof(Proof):
         """Major version of the server."""
         return self.server_version // 10000
 
+    @property
+    def empty(self) -> bool:
+        """Whether no database holds a row or a large object."""
+        return not any(one.rows or one.large_objects for one in self.databases)
+
     def content(self) -> dict[str, Any]:
         """Return roles, properties and numbers, without what every dump or server makes new."""
         new = {"dump_bytes", "dump_sha256", "disk_bytes", "path"}

@@ -61,7 +61,7 @@ class RedisComponent:
         persistence = "append-only file" if told.appendonly else "no append-only file"
         return (str(told.version), role, persistence, f"scratch servers run {program}")
 
-    def capture(self, sink: Sink) -> RedisProof:
+    def capture(self, sink: Sink, previous: Proof | None = None, *, lenient: bool = False) -> RedisProof:
         """Store the server's RDB as dump.rdb, proven by loading it in a scratch server."""
         task = f"redis {self.name}: capture"
         self._context.listener.started(task)
@@ -100,7 +100,7 @@ class RedisComponent:
             self._fetch(source, proof, directory)
         return self.resume(token, source)
 
-    def resume(self, token: str, source: Source) -> RedisStaged:
+    def resume(self, token: str, source: Source | None = None) -> RedisStaged:
         """Return the staged state of `token`, at whatever step it is."""
         return RedisStaged(
             address_of(self._config), self._config.server_program, self._directory(token), self._context

@@ -81,6 +81,11 @@ class RedisProof(Proof):
             "databases": {str(each.index): each.keys - each.expiring for each in self.databases},
         }
 
+    @property
+    def empty(self) -> bool:
+        """Whether there is no key."""
+        return self.keys == 0
+
     def summary(self) -> str:
         """Return a short phrase for people."""
         with_expiry = sum(each.expiring for each in self.databases)

@@ -94,7 +94,7 @@ class VolumeComponent:
         if doubts and not lenient:
             raise ComponentError(
                 f"{self.name}: {shown(directory)} {doubts[0]}",
-                hint="is its disk mounted? If it is meant to be so, back it up under a new component name",
+                hint="is its disk mounted? If it is meant to be so: `sheetanchor backup --accept-empty`",
             )
         if saved.failures and not lenient:
             raise IncompleteCaptureError(self._unread(saved), proof=proof)
