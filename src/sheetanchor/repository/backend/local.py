@@ -53,11 +53,16 @@ class LocalBackend:
 
     def create(self) -> None:
         """Make the directories, 256 of them for packs. Idempotent."""
-        directories = [self._root]
-        directories += [os.path.join(self._root, kind) for kind in Kind if kind is not Kind.CONFIG]
-        directories += [os.path.join(self._root, Kind.DATA, f"{number:02x}") for number in range(256)]
-        for directory in directories:
-            self._make_directory(directory)
+        kinds = [os.path.join(self._root, kind) for kind in Kind if kind is not Kind.CONFIG]
+        data = os.path.join(self._root, Kind.DATA)
+        folders = [os.path.join(data, f"{number:02x}") for number in range(256)]
+        try:
+            for directory in (self._root, *kinds, *folders):
+                os.makedirs(directory, _DIRECTORY_MODE, exist_ok=True)
+            for directory in (data, self._root, os.path.dirname(self._root)):
+                _sync_directory(directory)
+        except OSError as error:
+            raise _write_error("make the directories of", self._root, error) from error
 
     def put(
         self, kind: Kind, name: str, data: bytes | bytearray | memoryview, *, if_absent: bool = False
@@ -163,14 +168,8 @@ class LocalBackend:
         """Make a missing directory, but only in a repository: not where its disk was mounted."""
         if not os.path.exists(os.path.join(self._root, Kind.CONFIG)):
             raise FileNotFoundError(errno.ENOENT, "no repository", directory)
-        self._make_directory(directory)
-
-    def _make_directory(self, directory: str) -> None:
-        try:
-            os.makedirs(directory, _DIRECTORY_MODE, exist_ok=True)
-            _sync_directory(os.path.dirname(directory))
-        except OSError as error:
-            raise _write_error("make the directory", directory, error) from error
+        os.makedirs(directory, _DIRECTORY_MODE, exist_ok=True)
+        _sync_directory(os.path.dirname(directory))
 
     def _list_directory(self, directory: str) -> Iterator[StoredObject]:
         try:

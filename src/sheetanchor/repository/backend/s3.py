@@ -13,7 +13,7 @@ from datetime import timedelta
 from urllib.parse import urlsplit
 
 import obstore
-from obstore.exceptions import AlreadyExistsError, BaseError, NotFoundError
+from obstore.exceptions import AlreadyExistsError, BaseError, GenericError, NotFoundError
 from obstore.store import S3Store
 
 from sheetanchor.errors import (
@@ -37,6 +37,8 @@ _SINGLE_PUT = 128 << 20
 _PART = 64 << 20
 _CONNECT_TIMEOUT = timedelta(seconds=15)
 _REQUEST_TIMEOUT = timedelta(minutes=10)
+_NO_RANGES = "non-partial response"
+"""Some servers answer a range with 200 instead of 206; from these whole objects are read."""
 _STATUS = re.compile(r"status code: (\d{3})")
 _CODE = re.compile(r"<Code>([A-Za-z0-9]{1,64})</Code>")
 _PASSING_STATUS = (408, 425, 429)
@@ -170,11 +172,9 @@ class S3Backend:
                         yield StoredObject(name, found["size"], found["last_modified"])
         except (BaseError, OSError) as error:
             failure = self._error("list", folder, error)
-            raise (
-                FinalBackendError(failure.message, hint=failure.hint)
-                if isinstance(failure, ObjectAbsentError)
-                else failure
-            ) from error
+            if isinstance(failure, ObjectAbsentError):
+                failure = FinalBackendError(failure.message, hint="does the bucket exist?")
+            raise failure from error
 
     def delete(self, kind: Kind, name: str) -> None:
         """Remove an object; see Backend."""
@@ -203,7 +203,12 @@ class S3Backend:
         end = size if length is None else offset + length
         if end <= offset:
             return b""
-        return bytes(obstore.get_range(self._store, key, start=offset, end=end))
+        try:
+            return bytes(obstore.get_range(self._store, key, start=offset, end=end))
+        except GenericError as error:
+            if _NO_RANGES not in str(error):
+                raise
+        return bytes(obstore.get(self._store, key).bytes())[offset:end]
 
     def _list_config(self, key: str) -> Iterator[StoredObject]:
         next(iter(obstore.list(self._store, prefix=self._folder(Kind.KEYS))), None)
