@@ -127,6 +127,7 @@ def _start_valkey(program: Path, directory: Path) -> Path:
         "appendonly yes",
         "appendfsync everysec",
         "repl-diskless-sync-delay 0",
+        "enable-debug-command local",
     )
     configuration.write_text("\n".join(settings) + "\n", encoding="utf-8")
     ProcessRunner().run([str(program), str(configuration)], timeout=START_SECONDS)
