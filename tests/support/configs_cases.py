@@ -45,7 +45,7 @@ class ConfigsCase:
         last = self.etc / "deep" / "er" / "last.conf"
         return last.read_text() if last.exists() else None, [
             (entry.path, entry.type, entry.mode, entry.uid, entry.xattrs, content)
-            for entry, content in found
+            for entry, content, _ in found
             if b".sheetanchor-" not in entry.path and not entry.path.startswith(b"deep")
         ]
 

@@ -49,27 +49,27 @@ def fill(root: Path) -> None:
         os.utime(directory, ns=(A_TIME, A_TIME + len(directory.name)))
 
 
-def describe(root: Path) -> list[tuple[Entry, bytes]] | str:
+def describe(root: Path) -> list[tuple[Entry, bytes, bytes]] | str:
     """Return every entry with its metadata and content, but for work folders of a restore.
 
-    Inode numbers are replaced by the position of the first name of the file.
+    Instead of inode numbers there is the first name of each file.
     """
     if not root.exists():
         return "nothing there"
-    first_names: dict[tuple[int, int], int] = {}
-    out: list[tuple[Entry, bytes]] = []
+    first_names: dict[tuple[int, int], bytes] = {}
+    out: list[tuple[Entry, bytes, bytes]] = []
     for entry in DirectorySource(root).walk():
         if entry.path.startswith(b".sheetanchor-"):
             continue
-        key = None
+        first = entry.path
         if entry.hardlink_key is not None:
-            key = (first_names.setdefault(entry.hardlink_key, len(out)), 0)
+            first = first_names.setdefault(entry.hardlink_key, entry.path)
         content = b""
         if entry.type is EntryType.FILE:
             with open(os.path.join(os.fsencode(root), entry.path), "rb") as file:
                 content = file.read()
         links = 0 if entry.type is EntryType.DIRECTORY else entry.links
-        out.append((replace(entry, hardlink_key=key, links=links), content))
+        out.append((replace(entry, hardlink_key=None, links=links), content, first))
     return out
 
 
@@ -123,6 +123,42 @@ class VolumeCase:
         os.utime(staged, ns=(before.st_mtime_ns, before.st_mtime_ns))
 
 
+class ExcludingVolumeCase(VolumeCase):
+    """A volume whose excluded entries appear after the capture and have to survive everything."""
+
+    def change(self) -> None:
+        """Change as ever, and make excluded entries in old, new and lost directories."""
+        super().change()
+        for path in ("top.tmp", "photos/deep.tmp", "later/below/x.tmp", "cache/a/b"):
+            file = self.live / path
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(f"excluded: {path}")
+        self._excluded = self._read_excluded()
+        os.utime(self.live / "photos", ns=(A_TIME, A_TIME + 99))
+        os.utime(self.live, ns=(A_TIME, A_TIME * 11 // 10))
+
+    def describe(self) -> object:
+        """Return what is not excluded; the excluded entries must be there unchanged since `change`."""
+        if hasattr(self, "_excluded"):
+            assert self._read_excluded() == self._excluded
+        found = describe(self.live)
+        assert not isinstance(found, str)
+        made_for_excluded = (b"cache", b"later")
+        return [
+            (entry, content, first)
+            for entry, content, first in found
+            if not entry.path.endswith(b".tmp") and not entry.path.startswith(made_for_excluded)
+        ]
+
+    def _read_excluded(self) -> dict[str, tuple[str, int]]:
+        files = [*self.live.rglob("*.tmp"), *self.live.rglob("cache/a/b")]
+        return {
+            os.fspath(file.relative_to(self.live)): (file.read_text(), file.stat().st_mtime_ns)
+            for file in files
+            if "sheetanchor-" not in os.fspath(file.relative_to(self.live))
+        }
+
+
 @contextmanager
 def volume_case(directory: Path) -> Iterator[ComponentCase]:
     """A plain directory, restored by exchange of names."""
@@ -130,6 +166,15 @@ def volume_case(directory: Path) -> Iterator[ComponentCase]:
     live.mkdir(parents=True)
     fill(live)
     yield VolumeCase(directory, live)
+
+
+@contextmanager
+def excluding_volume_case(directory: Path) -> Iterator[ComponentCase]:
+    """A directory with excluded entries, which are no part of what a restore brings back."""
+    live = directory / "srv" / "uploads"
+    live.mkdir(parents=True)
+    fill(live)
+    yield ExcludingVolumeCase(directory, live, exclude=("*.tmp", "/cache/"))
 
 
 @contextmanager

@@ -149,6 +149,7 @@ class StagedVolume:
         remove_tree(self._folder.old)
         remove_tree(self._folder.new)
         remove_tree(self._folder.path)
+        # The one thing a crash can cost: the mtime of a mount point, between these two steps.
         if self._folder.path.parent == live and journal.old_root is not None:
             os.utime(live, ns=(journal.old_root.mtime_ns,) * 2)
         for path in reversed(journal.made_parents):
