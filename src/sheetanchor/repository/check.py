@@ -8,6 +8,7 @@ that it damages.
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -201,10 +202,8 @@ class Checker:
         """Return the packs to read; those with a wrong size have been reported already."""
         reported = {key for _, _, keys in self._found.errors for kind, key in keys if kind == "pack"}
         packs = [pack_id for pack_id in self._index.pack_ids() if pack_id not in reported]
-        if share is True or share is False:
-            return packs if share else []
-        count = min(len(packs), -(-int(len(packs) * share * 1000) // 1000)) if share > 0 else 0
-        return random.sample(packs, max(count, 1 if packs and share > 0 else 0))
+        count = min(len(packs), math.ceil(len(packs) * share))
+        return packs if count == len(packs) else random.SystemRandom().sample(packs, count)
 
     def _names(self, kind: Kind) -> list[Id]:
         return sorted(parse_id(stored.name) for stored in self._backend.list(kind))

@@ -27,8 +27,9 @@ class ContentStream(io.RawIOBase):
         self._content = content
         self._ends = list(accumulate(blobs.plain_length(blob_id) for blob_id in content))
         self._position = 0
+        self._single: bytes | None = None
         self._loading: OrderedDict[int, Future[bytes]] = OrderedDict()
-        self._threads = ThreadPoolExecutor(2, thread_name_prefix="read-ahead")
+        self._threads: ThreadPoolExecutor | None = None
 
     @property
     def size(self) -> int:
@@ -69,11 +70,15 @@ class ContentStream(io.RawIOBase):
 
     def close(self) -> None:
         """End the threads."""
-        if not self.closed:
+        if self._threads is not None:
             self._threads.shutdown(wait=True, cancel_futures=True)
         super().close()
 
     def _blob(self, number: int) -> bytes:
+        if len(self._content) == 1:
+            return self._only()
+        if self._threads is None:
+            self._threads = ThreadPoolExecutor(2, thread_name_prefix="read-ahead")
         for old in [key for key in self._loading if not number <= key <= number + READ_AHEAD]:
             self._loading.pop(old).cancel()
         for wanted in range(number, min(number + READ_AHEAD, len(self._content))):
@@ -81,3 +86,9 @@ class ContentStream(io.RawIOBase):
                 blob_id = self._content[wanted]
                 self._loading[wanted] = self._threads.submit(self._blobs.load, BlobType.DATA, blob_id)
         return self._loading[number].result()
+
+    def _only(self) -> bytes:
+        """Return the one blob of a small file, for which threads would cost more than they save."""
+        if self._single is None:
+            self._single = self._blobs.load(BlobType.DATA, self._content[0])
+        return self._single

@@ -21,7 +21,7 @@ class TreeSaved:
     """A file tree that is stored; counts leave out what an exclude pattern matched."""
 
     tree: Id
-    """Id of the directory's own tree; for one file, of a tree that holds just this file."""
+    """Id of the directory's own tree; for one file, what the id of a tree of just this file would be."""
     files: int
     directories: int
     others: int

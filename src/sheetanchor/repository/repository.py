@@ -17,6 +17,7 @@ from sheetanchor.errors import (
     DamagedRepositoryError,
     ObjectAbsentError,
     RepositoryError,
+    RepositoryNotFoundError,
     UnknownBackupError,
 )
 from sheetanchor.events import Listener, SilentListener
@@ -86,6 +87,7 @@ class Repository:
         self._listener = listener
         self._sealer = Sealer(key.master_key)
         self._held: list[HeldLock] = []
+        self._snapshots: dict[Id, StoredSnapshot] = {}
         self._index = Index()
         self._index_files: set[Id] = set()
         self._index_lock = threading.Lock()
@@ -132,7 +134,13 @@ class Repository:
         that is half made or damaged.
         """
         key = open_key(backend, password)
-        settings = load_settings(backend, Sealer(key.master_key))
+        try:
+            settings = load_settings(backend, Sealer(key.master_key))
+        except RepositoryNotFoundError as error:
+            raise RepositoryNotFoundError(
+                f"{backend.location} has keys but no config: its creation was cut off, or config is lost",
+                hint="if it was never used, remove what is there and run `sheetanchor init` again",
+            ) from error
         return cls(
             backend, key, settings, options=options, clock=clock, listener=listener or SilentListener()
         )
@@ -281,7 +289,11 @@ class Repository:
         return [parse_id(stored.name) for stored in self._backend.list(Kind.SNAPSHOTS)]
 
     def _load_snapshot(self, snapshot_id: Id) -> StoredSnapshot:
-        return load_snapshot(self._backend, self._sealer, self.version, snapshot_id)
+        stored = self._snapshots.get(snapshot_id)
+        if stored is None:
+            stored = load_snapshot(self._backend, self._sealer, self.version, snapshot_id)
+            self._snapshots[snapshot_id] = stored
+        return stored
 
     def _refresh_index(self) -> None:
         """Read index files that are new; start anew when one has gone (a prune rewrote them)."""

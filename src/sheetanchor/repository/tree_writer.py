@@ -15,7 +15,7 @@ from sheetanchor.repository.file_content import FileReader, Unreadable, shown
 from sheetanchor.repository.file_tree import FileTreeWriter, LoadTree, Progress, Tally
 from sheetanchor.repository.filemode import NodeType, mode_from_stat
 from sheetanchor.repository.filesystem import stat_type
-from sheetanchor.repository.ids import BlobType, Id
+from sheetanchor.repository.ids import Id, digest
 from sheetanchor.repository.model import EntryLike, StreamSaved, TreeSaved
 from sheetanchor.repository.node import Node, encode_tree
 from sheetanchor.repository.stream_writer import PendingContent, StreamWriter
@@ -132,7 +132,7 @@ class TreeWriter:
         directory.add(node)
         tally.num_bytes = node.size
         self._progress(node.size, 1)
-        return tally.saved(self._writer.save(BlobType.TREE, encode_tree([node]), self._account))
+        return tally.saved(digest(encode_tree([node])))
 
     def write_entries(self, path: str, entries: Iterable[tuple[EntryLike, BinaryIO | None]]) -> TreeSaved:
         """Store entries with the metadata they carry, in any order, as the directory at `path`.

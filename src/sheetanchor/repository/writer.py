@@ -98,8 +98,12 @@ class BlobWriter:
 
     def check(self) -> None:
         """Raise the error that stopped this writer, if one did."""
-        if self._error is not None:
-            raise self._error
+        error = self._error
+        if isinstance(error, OSError):
+            # A reader of files must not take it for a fault of the file it reads.
+            raise RepositoryError(f"the write session failed: {error}") from error
+        if error is not None:
+            raise error
 
     def fail(self, error: BaseException) -> None:
         """Stop everything; the first error counts."""
@@ -182,7 +186,10 @@ class BlobWriter:
     def _pack_complete(self, pack: OpenPack) -> None:
         with self._lock:
             self._busy_packs += 1
-        self._pack_threads.submit(self._store_pack, pack)
+        try:
+            self._pack_threads.submit(self._store_pack, pack)
+        except RuntimeError as error:
+            raise RepositoryError("the write session is closed") from error
 
     def _store_pack(self, pack: OpenPack) -> None:
         try:
