@@ -10,10 +10,14 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
+import pytest
+
 from sheetanchor.archive.layout import ArchiveForms
+from sheetanchor.archive.reader import open_archive
 from sheetanchor.archive.writer import ArchiveWriter, ArchiveWritten
 from sheetanchor.clock import SystemClock
 from sheetanchor.components.base import Entry, EntryType
+from sheetanchor.errors import ArchiveError
 from sheetanchor.events import SilentListener
 from sheetanchor.secret import Secret
 
@@ -153,3 +157,17 @@ def describe(root: Path) -> dict[bytes, tuple[object, ...]]:
         attributes = (one.type, one.mode, one.uid, one.gid, one.mtime_ns, one.device, one.xattrs)
         found[one.path] = (*attributes, content, one.link_target, linked)
     return found
+
+
+def read_all(path: Path, *, key: Secret | None = KEY, trust: bool = False) -> dict[str, bytes]:
+    """Open an archive and read all of it."""
+    with open_archive(path, key=key, trust=trust) as archive:
+        return {member: stream.read() for member, stream in archive.members()}
+
+
+def assert_refused_unopened(
+    path: Path, kind: type[ArchiveError], words: str | None = None, key: Secret = KEY
+) -> None:
+    """The archive is refused by `open_archive` itself: no member is handed out."""
+    with pytest.raises(kind, match=words), open_archive(path, key=key, trust=False):
+        pytest.fail("a member could have been read")
