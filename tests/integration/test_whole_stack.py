@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from support.postgres import connect
 from support.stack import StackUnderTest, stack_under_test
 
 VARIANTS = {"18-valkey": (18, "valkey"), "15-redis-aof": (15, "redis")}
@@ -43,31 +44,36 @@ def test_rollback_brings_back_what_the_restore_replaced(stack: StackUnderTest) -
     assert done.summary["safety_backup"] != name
     undone = stack.run("rollback", "--no-confirm")
     assert undone.status == 0, (undone.messages, undone.stderr)
+    # A database that the safety backup does not know is never dropped: the summary names it.
+    assert any("doomed" in warning for warning in undone.summary["warnings"]), undone.summary
+    with connect(stack.postgres.server) as connection:
+        connection.execute("DROP DATABASE doomed")
     assert stack.describe() == second
     assert stack.leftovers() == []
     assert stack.run("rollback", "--no-confirm").status == 1
 
 
-@pytest.mark.parametrize("component", ["postgres", "redis", "uploads", "configs"])
-def test_one_component_comes_back_and_nothing_else_is_touched(stack: StackUnderTest, component: str) -> None:
+def test_one_component_comes_back_and_nothing_else_is_touched(tmp_path: Path) -> None:
     """`--only` restores just that component; the others keep their newer state."""
-    parts = {"postgres": "postgres", "redis": "redis", "uploads": "volume", "configs": "configs"}
-    before = stack.describe()
-    name = stack.backup()
-    stack.change()
-    changed = stack.describe()
-    stack.restore(name, "--only", component)
-    after = stack.describe()
-    for own, part in parts.items():
-        assert after[part] == (before if own == component else changed)[part], part
+    parts = {"configs": "configs", "uploads": "volume", "redis": "redis", "postgres": "postgres"}
+    with stack_under_test(tmp_path) as stack:
+        before = stack.describe()
+        name = stack.backup()
+        stack.change()
+        expected = stack.describe()
+        for component, part in parts.items():
+            stack.restore(name, "--only", component)
+            expected[part] = before[part]
+            assert stack.describe() == expected, component
 
 
-def test_latest_is_never_a_safety_backup(stack: StackUnderTest) -> None:
+def test_latest_is_never_a_safety_backup(tmp_path: Path) -> None:
     """After a restore `latest` still means the last backup that was asked for."""
-    before = stack.describe()
-    name = stack.backup()
-    stack.change()
-    stack.restore(name)
-    stack.change()
-    assert stack.restore("latest").summary["backup"] == name
-    assert stack.describe() == before
+    with stack_under_test(tmp_path) as stack:
+        before = stack.describe()
+        name = stack.backup()
+        stack.change()
+        stack.restore(name)
+        stack.change()
+        assert stack.restore("latest").summary["backup"] == name
+        assert stack.describe() == before

@@ -70,7 +70,7 @@ class RestoreRun:
             duration_s=self._environment.clock.monotonic() - begin,
             safety_backup=self._journal.state.safety_backup,
             components=tuple(self._result(target) for target in self._prepared.targets),
-            warnings=self._prepared.plan.warnings,
+            warnings=(*self._prepared.plan.warnings, *self._notes()),
         )
 
     def _perform(self, step: str) -> None:
@@ -171,6 +171,11 @@ class RestoreRun:
         take_back(self._environment, self._prepared.request.components, self._journal, self._staged)
         self._journal.end("undone")
         return "the live data is as it was before"
+
+    def _notes(self) -> list[str]:
+        """Return what the plan said of each component: it matters after a restore too."""
+        planned = self._prepared.plan.components
+        return [f"{component.name}: {note}" for component in planned for note in component.notes]
 
     def _result(self, target: Target) -> ComponentRestored:
         name = target.component.name
