@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from sheetanchor.operations.results import FreshnessLevel, StatusSummary
 
 
-def text_lines(summary: StatusSummary, warn_s: float, alert_s: float) -> list[str]:
+def text_lines(summary: StatusSummary, warn: str, alert: str) -> list[str]:
     """Return lines for people."""
     lines = [f"{summary.level.value.upper()}: {words.printable(summary.message)}"]
     newest = summary.newest_complete
@@ -23,7 +23,7 @@ def text_lines(summary: StatusSummary, warn_s: float, alert_s: float) -> list[st
         for name, age in sorted(summary.components.items())
     ]
     lines += [f"  {name:<15}  never saved" for name in summary.missing_components]
-    limits = f"warning over {words.duration(warn_s)}, critical over {words.duration(alert_s)}"
+    limits = f"warning over {warn}, critical over {alert}"
     lines.append(f"  complete backups {summary.backups}; {limits}")
     return lines
 

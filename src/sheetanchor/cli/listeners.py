@@ -129,7 +129,7 @@ class JsonListener:
             "items_done": state.items_done,
         }
         optional = {
-            "total_bytes": state.total_bytes,
+            "total_bytes": state.total_bytes if state.fraction() is not None else None,
             "percent_done": state.fraction(),
             "seconds_remaining": state.remaining_s(now),
         }

@@ -31,10 +31,13 @@ class TaskState:
         return now - self.began
 
     def fraction(self) -> float | None:
-        """Return the part that is done, None where the whole is not known."""
-        if not self.total_bytes:
+        """Return the part that is done, None where the whole is not known.
+
+        A whole that was passed was only an estimate, from the last backup for example.
+        """
+        if not self.total_bytes or self.bytes_done > self.total_bytes:
             return None
-        return min(1.0, self.bytes_done / self.total_bytes)
+        return self.bytes_done / self.total_bytes
 
     def current_rate(self, now: float) -> float:
         """Return bytes a second; sinks towards zero while nothing moves."""
@@ -46,15 +49,16 @@ class TaskState:
     def remaining_s(self, now: float) -> float | None:
         """Return how many seconds it may still take, None where nobody can know."""
         rate = self.current_rate(now)
-        if not self.total_bytes or rate <= 0 or self.elapsed(now) < 1:
+        if not self.total_bytes or self.fraction() is None or rate <= 0 or self.elapsed(now) < 1:
             return None
-        return max(0.0, (self.total_bytes - self.bytes_done) / rate)
+        return (self.total_bytes - self.bytes_done) / rate
 
     def line(self, now: float) -> str:
         """Return the state as a line for people."""
         parts = [words.size(self.bytes_done)]
-        if self.total_bytes:
-            parts[0] += f" of {words.size(self.total_bytes)} ({100 * (self.fraction() or 0):.0f} %)"
+        fraction = self.fraction()
+        if fraction is not None:
+            parts[0] += f" of {words.size(self.total_bytes)} ({100 * fraction:.0f} %)"
         if self.items_done:
             parts.append(words.count(self.items_done, "item"))
         parts.append(words.rate(self.bytes_done, self.elapsed(now)))

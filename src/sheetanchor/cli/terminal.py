@@ -100,9 +100,10 @@ class TerminalListener:
         assert self._progress is not None
         row = self._rows.get(state.name)
         if row is None:
-            row = self._progress.add_task(words.printable(state.name), total=state.total_bytes)
+            row = self._progress.add_task(words.printable(state.name), total=None)
             self._rows[state.name] = row
-        self._progress.update(row, completed=state.bytes_done, total=state.total_bytes, state=state)
+        total = state.total_bytes if state.fraction() is not None else None
+        self._progress.update(row, completed=state.bytes_done, total=total, state=state)
 
 
 class _NumbersColumn(ProgressColumn):
@@ -119,7 +120,7 @@ class _NumbersColumn(ProgressColumn):
         now = self._clock.monotonic()
         parts = []
         if state.bytes_done:
-            whole = f"/{words.size(state.total_bytes)}" if state.total_bytes else ""
+            whole = f"/{words.size(state.total_bytes)}" if state.fraction() is not None else ""
             parts.append(f"{words.size(state.bytes_done)}{whole}")
             parts.append(f"{words.size(state.current_rate(now))}/s")
         left = state.remaining_s(now)

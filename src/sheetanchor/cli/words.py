@@ -45,7 +45,7 @@ def duration(seconds: float | None) -> str:
         return f"{rest} s"
     if hours == 0:
         return f"{minutes} min {rest:02} s"
-    if days == 0:
+    if days < 2:
         return f"{hours} h {minutes_left:02} min"
     return f"{days} d {hours_left} h"
 

@@ -83,7 +83,7 @@ def _component(component: SampleComponent) -> str:
     lines = [f"  # {_comment(fact)}" for fact in component.facts]
     lines += [f"  - name: {_quoted(component.name)}", f"    type: {component.type}"]
     for key, value in component.settings:
-        lines.append(f"    {key}: {_list(value) if isinstance(value, tuple) else _quoted(value)}")
+        lines.append(f"    {key}:{_list(value) if isinstance(value, tuple) else ' ' + _quoted(value)}")
     return "\n".join(lines) + "\n"
 
 

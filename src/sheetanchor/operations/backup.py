@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import getpass
 import io
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -61,6 +62,8 @@ class Previous:
 
     snapshot: StoredSnapshot | None = None
     proof: Proof | None = None
+    bytes_read: int | None = None
+    """What this backup will read, as far as anyone can know before."""
 
 
 @dataclass(frozen=True)
@@ -127,9 +130,13 @@ def execute_locked(environment: Environment, catalog: Catalog, planned: BackupPl
     begin = environment.clock.monotonic()
     with environment.repository.writer() as session:
         works = [Work(CAPTURE, name, planned.name) for name in planned.components]
+        stopped = threading.Event()
         outcomes = environment.stack.run(
             works,
-            lambda work: _capture(environment, session, planned, work.component, previous[work.component]),
+            lambda work: _capture(
+                environment, session, planned, work.component, previous[work.component], stopped
+            ),
+            stop=stopped.set,
         )
         for outcome in outcomes:
             if isinstance(outcome, BackendError | RepositoryError | InterruptedByUserError):
@@ -176,17 +183,22 @@ def _previous(environment: Environment, catalog: Catalog, name: str) -> Previous
     if entry is None or entry.proof is None:
         return Previous(record.components[name])
     model = environment.components[name].proof_model
-    return Previous(record.components[name], model.model_validate(entry.proof))
+    return Previous(record.components[name], model.model_validate(entry.proof), entry.bytes_read or None)
 
 
 def _capture(
-    environment: Environment, session: WriteSession, planned: BackupPlan, name: str, previous: Previous
+    environment: Environment,
+    session: WriteSession,
+    planned: BackupPlan,
+    name: str,
+    previous: Previous,
+    stopped: threading.Event,
 ) -> Captured:
     component = environment.components[name]
     root = component_root(component.kind, name)
     begin = environment.clock.monotonic()
-    environment.listener.started(name)
-    writer = session.tree(root, progress=lambda size, items: environment.listener.advanced(name, size, items))
+    environment.listener.started(name, previous.bytes_read)
+    writer = session.tree(root, progress=_progress(environment, name, stopped))
     sink = RepositorySink(writer, previous.snapshot.snapshot.tree if previous.snapshot else None)
     failure: SheetanchorError | None = None
     try:
@@ -212,6 +224,17 @@ def _capture(
         previous=previous,
         error=failure,
     )
+
+
+def _progress(environment: Environment, name: str, stopped: threading.Event) -> Callable[[int, int], None]:
+    """Return what is told of every stored piece: passed on, and the place where a stop takes effect."""
+
+    def advance(size: int, items: int) -> None:
+        if stopped.is_set():
+            raise InterruptedByUserError(f"{name}: interrupted")
+        environment.listener.advanced(name, size, items)
+
+    return advance
 
 
 def _sudden_emptiness(

@@ -62,11 +62,16 @@ class Stack(Protocol):
         ...
 
     def run(
-        self, works: Sequence[Work], execute: Callable[[Work], Result]
+        self,
+        works: Sequence[Work],
+        execute: Callable[[Work], Result],
+        *,
+        stop: Callable[[], None] = lambda: None,
     ) -> list[Result | SheetanchorError]:
         """Carry out independent pieces of work where their data is, at once where that helps.
 
-        Returns in the order of `works`; an expected failure takes the place of its result.
+        Returns in the order of `works`; an expected failure takes the place of its result. An
+        interrupted run calls `stop`, which makes the works that are going on end soon.
         """
         ...
 

@@ -49,7 +49,11 @@ class LocalStack:
         )
 
     def run(
-        self, works: Sequence[Work], execute: Callable[[Work], Result]
+        self,
+        works: Sequence[Work],
+        execute: Callable[[Work], Result],
+        *,
+        stop: Callable[[], None] = lambda: None,
     ) -> list[Result | SheetanchorError]:
         """Run the works in threads, `parallel` at a time."""
 
@@ -64,6 +68,7 @@ class LocalStack:
             try:
                 return [future.result() for future in futures]
             except BaseException:
+                stop()
                 for future in futures:
                     future.cancel()
                 raise

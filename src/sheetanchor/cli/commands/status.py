@@ -62,7 +62,7 @@ def command(
         return _unknown(output, form, error)
     except Exception as error:  # noqa: BLE001 - an exit code of 1 would be read as "warning"
         return _unknown(output, form, unexpected(error))
-    _print(output, form, summary, warn_s, alert_s)
+    _print(output, form, summary, warn, alert)
     return int(summary.level.exit_code)
 
 
@@ -79,18 +79,18 @@ def _limits(warn: str, alert: str) -> tuple[float, float]:
     return limits
 
 
-def _print(output: Output, form: Format, summary: StatusSummary, warn_s: float, alert_s: float) -> None:
+def _print(output: Output, form: Format, summary: StatusSummary, warn: str, alert: str) -> None:
     from sheetanchor.cli import freshness
     from sheetanchor.cli.invocation import result_fields
 
     if form is Format.JSON:
         output.summary(result_fields(summary))
     elif form is Format.NAGIOS:
-        output.line(freshness.nagios_line(summary, warn_s, alert_s))
+        output.line(freshness.nagios_line(summary, *_limits(warn, alert)))
     elif form is Format.PROMETHEUS:
         output.lines(freshness.prometheus_lines(summary))
     else:
-        output.lines(freshness.text_lines(summary, warn_s, alert_s))
+        output.lines(freshness.text_lines(summary, warn, alert))
 
 
 def _unknown(output: Output, form: Format, error: SheetanchorError) -> int:
