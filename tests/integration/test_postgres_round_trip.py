@@ -70,3 +70,28 @@ def test_cluster_comes_back_equal_by_pg_dumpall(server: ScratchServer, tmp_path:
     with connect(server) as connection:
         names = {row[0] for row in connection.execute("SELECT datname FROM pg_database")}
     assert names == {"app", "collated", "latin", "postgres", "template0", "template1", ODD_DATABASE}
+
+
+def test_portable_sql_rebuilds_an_empty_server(server: ScratchServer, tmp_path: Path) -> None:
+    """`psql -f` of the portable form makes an equal cluster out of an empty one of the same version."""
+    postgres = component(server, tmp_path / "work")
+    postgres.capture(DirectorySink(tmp_path / "store"))
+    with postgres.export_stream(DirectorySource(tmp_path / "store")) as stream:
+        script = stream.read()
+    with running_server(server.tools.major) as empty:
+        argv = [server.tools.path("psql"), "-X", "-q", "-o", "/dev/null", f"--dbname={empty.url()}"]
+        done = ProcessRunner().run(argv, stdin=script)
+        complaints = [line for line in done.stderr.decode().splitlines() if "ERROR" in line]
+        assert len(complaints) == 1, complaints
+        assert 'role "postgres" already exists' in complaints[0]
+        assert sorted(dump_all(empty).splitlines()) == sorted(dump_all(server).splitlines())
+
+
+def test_portable_sql_is_imported_equal(server: ScratchServer, tmp_path: Path) -> None:
+    """Import of an export captures the same contents, and leaves no sandbox behind."""
+    postgres = component(server, tmp_path / "work")
+    proof = postgres.capture(DirectorySink(tmp_path / "store"))
+    with postgres.export_stream(DirectorySource(tmp_path / "store")) as stream:
+        imported = postgres.import_stream(stream, DirectorySink(tmp_path / "again"))
+    assert proof.differences(imported) == []
+    assert list((tmp_path / "work").iterdir()) == []

@@ -124,7 +124,7 @@ class PostgresComponent:
 
     def import_stream(self, stream: BinaryIO, sink: Sink) -> PostgresProof:
         """Capture from SQL, which is loaded in a scratch server; see portable.py."""
-        from sheetanchor.components.postgres.portable import import_sql
+        from sheetanchor.components.postgres.sandbox import import_sql
 
         return import_sql(stream, sink, self._context, self._config.bin_dir)
 

@@ -113,8 +113,11 @@ class Capture:
             saved = self._sink.write_stream(path, stream)
             contents = counting.result()
         size = scalar(connection, "SELECT pg_database_size(current_database())")
+        # Shared catalogs hold names in one encoding, which need not be the one of this database.
+        with self._server.session() as outside:
+            properties = read_properties(outside, name)
         return DatabaseProof(
-            properties=read_properties(connection, name),
+            properties=properties,
             path=path,
             dump_bytes=saved.size,
             dump_sha256=saved.sha256,

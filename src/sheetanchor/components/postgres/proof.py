@@ -121,6 +121,22 @@ class DatabaseProof(Record):
         """The database's name."""
         return self.properties.name
 
+    def content(self) -> dict[str, Any]:
+        """Return what is equal for any two captures of the same data, SQL in between included.
+
+        SQL made by pg_dump does not say that the schema public or plpgsql were dropped.
+        """
+        properties = self.properties.model_dump(mode="json")
+        properties["grants"] = properties["grants"] and sorted(properties["grants"], key=str)
+        return {
+            "properties": properties,
+            "tables": {f"{table.schema_name}.{table.name}": table.rows for table in self.tables},
+            "large_objects": [self.large_objects, self.large_object_bytes],
+            "extensions": [one.name for one in self.extensions if one.name != "plpgsql"],
+            "schemas": [name for name in self.schemas if name != "public"],
+            "tablespaces": list(self.tablespaces),
+        }
+
     @property
     def rows(self) -> int:
         """Rows of all tables."""
@@ -152,12 +168,12 @@ class PostgresProof(Proof):
         return not any(one.rows or one.large_objects for one in self.databases)
 
     def content(self) -> dict[str, Any]:
-        """Return roles, properties and numbers, without what every dump or server makes new."""
-        new = {"dump_bytes", "dump_sha256", "disk_bytes", "path"}
-        outer = {"warnings", "server_version", "globals_bytes", "globals_sha256"}
-        return self.model_dump(
-            mode="json", exclude={**dict.fromkeys(outer, True), "databases": {"__all__": new}}
-        )
+        """Return roles, properties and numbers by name, without what every dump or server makes new."""
+        return {
+            "roles": {role.name: role.model_dump(mode="json") for role in self.roles},
+            "memberships": sorted(entry.model_dump_json() for entry in self.memberships),
+            "databases": {database.name: database.content() for database in self.databases},
+        }
 
     def summary(self) -> str:
         """Return "3 databases, 41,200 rows, 12 large objects, 4 roles"."""

@@ -9,16 +9,18 @@ from __future__ import annotations
 import os
 import pwd
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import IO
 from urllib.parse import quote
 
 from sheetanchor.components.postgres.tools import Tools
 from sheetanchor.errors import ProcessError, ToolError
-from sheetanchor.process import ProcessRunner, RunAs
+from sheetanchor.process import Completed, ProcessRunner, RunAs
 
 START_TIMEOUT_SECONDS = 60
 UNPRIVILEGED_USERS = ("postgres", "nobody")
@@ -114,13 +116,20 @@ class ScratchServer:
             configuration.write(text)
 
     def _run(self, program: str, arguments: Sequence[str]) -> None:
-        self.processes.run(
-            [self.tools.path(program), *arguments],
-            run_as=self.run_as,
-            cwd=self.directory,
-            environment={"LC_ALL": "C", "PGDATABASE": "postgres"},
-            timeout=START_TIMEOUT_SECONDS * 2,
-        )
+        self.run([self.tools.path(program), *arguments], timeout=START_TIMEOUT_SECONDS * 2)
+
+    def run(
+        self, argv: Sequence[str], *, stdin: IO[bytes] | None = None, timeout: float | None = None
+    ) -> Completed:
+        """Run a program as the server's user, with nothing of our environment: it may hold secrets."""
+        clean = ["env", "-i", f"PATH={os.environ.get('PATH', os.defpath)}", "LC_ALL=C"]
+        try:
+            return self.processes.run(
+                [*clean, *argv], stdin=stdin, run_as=self.run_as, cwd=self.directory, timeout=timeout
+            )
+        except ProcessError as error:
+            program = os.path.basename(argv[0])
+            raise ProcessError(error.message.replace("env:", f"{program}:", 1), hint=error.hint) from error
 
 
 @contextmanager
@@ -131,12 +140,14 @@ def scratch_server(
     *,
     parent: Path | None = None,
 ) -> Iterator[ScratchServer]:
-    """Make, start, yield, stop and remove a server below `parent` (the temporary directory).
+    """Make, start, yield, stop and remove a server below `parent`.
 
+    Without `parent`, or where the server's user cannot get there, it is the temporary directory.
     Raises ToolError when it cannot be made or does not start.
     """
     run_as = unprivileged_user()
-    directory = Path(tempfile.mkdtemp(prefix="sheetanchor-pg-", dir=parent))
+    place = parent if parent and (run_as is None or _open_to_all(parent)) else None
+    directory = Path(tempfile.mkdtemp(prefix="sheetanchor-pg-", dir=place))
     sockets = Path(tempfile.mkdtemp(prefix="sheetanchor-pg-"))
     try:
         if run_as:
@@ -152,6 +163,12 @@ def scratch_server(
     finally:
         shutil.rmtree(directory, ignore_errors=True)
         shutil.rmtree(sockets, ignore_errors=True)
+
+
+def _open_to_all(directory: Path) -> bool:
+    """Say whether any user may pass through a directory and all above it."""
+    resolved = directory.resolve()
+    return all(os.stat(place).st_mode & stat.S_IXOTH for place in (resolved, *resolved.parents))
 
 
 def unprivileged_user() -> RunAs | None:

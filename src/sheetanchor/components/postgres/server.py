@@ -188,6 +188,7 @@ def _settle(connection: Connection) -> None:
     connection.execute(
         "SELECT set_config(name, '0', false) FROM pg_settings WHERE name = ANY(%s)", [list(TIMEOUTS)]
     )
+    connection.execute("SET timezone = 'UTC'")
     connection.execute("SET search_path = pg_catalog")
     connection.execute("SET row_security = off")
     connection.execute("SET default_transaction_read_only = off")

@@ -38,7 +38,7 @@ class PostgresStaged:
         swap.settle(self._hub, self._clock)
         with self._hub.inside() as connection:
             journal = self._hub.load(connection)
-        return verify_databases(self._server, proof, _names(journal))
+        return verify_databases(self._server, proof, _names(journal), properties_from=self._hub.name)
 
     def swap(self) -> None:
         """Rename the live databases away and the staged ones into place, all at once."""

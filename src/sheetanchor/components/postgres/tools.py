@@ -56,7 +56,7 @@ def find_tools(
         else:
             seen.append(f"{directory} has version {tools.major}")
     raise ToolError(
-        f"the server is PostgreSQL {major}, and there is no {programs[0]} of version {major}"
+        f"PostgreSQL {major} is needed, and {programs[0]} of version {major} is not found"
         + (f" ({'; '.join(seen)})" if seen else ""),
         hint=f"install the client programs of PostgreSQL {major} (Debian: postgresql-client-{major})"
         " or set bin_dir to where they are",
@@ -78,10 +78,14 @@ def tools_in(
     return Tools(directory, int(found.group(1))) if found else f"{directory}: {text!r} names no version"
 
 
-def installed_majors() -> list[int]:
-    """Return the majors that the distribution's directories or the wheel may hold, newest first."""
-    majors = {int(path.name) for path in Path("/usr/lib/postgresql").glob("*") if path.name.isdigit()}
-    return sorted(majors, reverse=True)
+def available_majors(bin_dir: Path | None, processes: ProcessRunner) -> list[int]:
+    """Return the major versions of the servers on this machine, newest first."""
+    named = sorted(int(path.name) for path in Path("/usr/lib/postgresql").glob("*") if path.name.isdigit())
+    places = [place for major in named for place in _places(major)] or list(_places(0))
+    found = (
+        tools_in(place, processes, programs=SERVER_PROGRAMS) for place in ([bin_dir] if bin_dir else places)
+    )
+    return sorted({tools.major for tools in found if isinstance(tools, Tools)}, reverse=True)
 
 
 def embedded_directory() -> Path | None:

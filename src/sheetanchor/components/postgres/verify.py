@@ -14,10 +14,15 @@ SHOWN_DIFFERENCES = 5
 
 
 def verify_databases(
-    server: Server, proof: PostgresProof, actual_name: Callable[[DatabaseProof], str]
+    server: Server,
+    proof: PostgresProof,
+    actual_name: Callable[[DatabaseProof], str],
+    *,
+    properties_from: str,
 ) -> tuple[str, ...]:
     """Compare every database of `proof`, found under `actual_name`; return what was compared.
 
+    `properties_from` is the database to read shared catalogs from: their names are in its encoding.
     Raises ProofMismatchError naming the first differences.
     """
     differences: list[str] = []
