@@ -18,6 +18,7 @@ from support.redis import LiveServer, live_server, programs, state
 
 DATABASES = (0, 3, 15)
 HOUR_MS = 3_600_000
+BIG_ELEMENTS = 2500
 BINARY = bytes(range(256))
 LIBRARY = "#!lua name=shop\nredis.register_function('twice', function(keys, args) return args[1] * 2 end)"
 
@@ -78,13 +79,19 @@ def _fill_stream(batch: client.client.Pipeline, name: bytes) -> None:
     batch.xack(name, "billing", "1-1")
 
 
+def member(number: int) -> str:
+    """Return an element of the big keys, which take more than one piece to read."""
+    return f"member {number} ".ljust(500, "x")
+
+
 def _fill_big(connection: client.Redis) -> None:
+    members = [member(number) for number in range(BIG_ELEMENTS)]
     with connection.pipeline(transaction=False) as batch:
-        batch.set("big text", BINARY * 20_000)
-        batch.rpush("big list", *range(30_000))
-        batch.sadd("big set", *(f"member {number}" for number in range(20_000)))
-        batch.hset("big hash", mapping={f"field {number}": number for number in range(20_000)})
-        batch.zadd("big sorted", {f"member {number}": number / 7 for number in range(20_000)})
+        batch.set("big text", BINARY * 10_000)
+        batch.rpush("big list", *members)
+        batch.sadd("big set", *members)
+        batch.hset("big hash", mapping={name: number for number, name in enumerate(members)})
+        batch.zadd("big sorted", {name: number / 7 for number, name in enumerate(members)})
         batch.execute()
 
 
@@ -109,7 +116,7 @@ class RedisCase:
             connection.persist("list that expires")
             connection.delete("big hash")
             connection.xadd("stream", {"order": "new"})
-            connection.lset("big list", 15_000, "changed")
+            connection.lset("big list", BIG_ELEMENTS // 2, "changed")
             connection.function_flush()
         with self.server.client(5) as connection:
             connection.set("new", "here")
