@@ -10,7 +10,7 @@ from typing import BinaryIO
 
 from sheetanchor.errors import RepositoryError
 from sheetanchor.repository.buffers import Slab
-from sheetanchor.repository.chunker import MIN_SIZE, Chunker
+from sheetanchor.repository.chunker import Chunker
 from sheetanchor.repository.ids import BlobType, Id
 from sheetanchor.repository.writer import Account, BlobWriter
 
@@ -18,6 +18,9 @@ Readinto = Callable[[memoryview], int | None]
 
 INLINE_SIZE = 64 * 1024
 """Bytes up to which a task of its own costs more than storing the blob at once."""
+
+READ_SIZE = 1024 * 1024
+"""Bytes of one read; some kernel files refuse larger ones."""
 
 
 class PendingContent:
@@ -124,7 +127,7 @@ def fill(readinto: Readinto, space: memoryview) -> int:
     """Read until `space` is full or the source ends; return the number of bytes read."""
     count = 0
     while count < len(space):
-        step = readinto(space[count:])
+        step = readinto(space[count : count + READ_SIZE])
         if not step:
             break
         count += step
@@ -138,7 +141,7 @@ def readinto_of(source: BinaryIO) -> Readinto:
         return readinto  # type: ignore[no-any-return]
 
     def by_read(space: memoryview) -> int:
-        data = source.read(min(len(space), MIN_SIZE))
+        data = source.read(len(space))
         space[: len(data)] = data
         return len(data)
 
