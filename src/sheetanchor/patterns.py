@@ -18,9 +18,11 @@ import os
 import re
 from collections.abc import Sequence
 
+from sheetanchor.errors import UsageError
+
 
 class Patterns:
-    """A set of patterns, compiled once. Raises ValueError for one that is empty."""
+    """A set of patterns, compiled once. Raises UsageError for one that is empty."""
 
     def __init__(self, patterns: Sequence[str]) -> None:
         self._any = [_compile(text) for text in patterns if not text.endswith("/")]
@@ -50,7 +52,7 @@ class Patterns:
 def _compile(text: str) -> re.Pattern[bytes]:
     stripped = text.strip("/")
     if not stripped:
-        raise ValueError(f"pattern {text!r} matches nothing")
+        raise UsageError(f"pattern {text!r} matches nothing", hint="name files by globs such as `*.tmp`")
     parts = os.fsencode(stripped).split(b"/")
     anchored = text.startswith("/") or len(parts) > 1
     expression = [] if anchored else [b"(?:.*/)?"]

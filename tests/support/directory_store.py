@@ -47,7 +47,7 @@ class _Count:
     others: int = 0
     num_bytes: int = 0
     sockets: int = 0
-    failures: list[str] = field(default_factory=list)
+    failures: list[OSError] = field(default_factory=list)
     merkle: list[bytes] = field(default_factory=list)
 
 
@@ -145,7 +145,7 @@ def _copy_tree(root: bytes, target: bytes, entries: Iterator[Entry], count: _Cou
         try:
             _copy_one(entry, source, place, count)
         except OSError as error:
-            count.failures.append(f"{os.fsdecode(source)}: {error.strerror}")
+            count.failures.append(error)
     for entry, place in reversed(directories):
         _put_metadata(entry, place)
 
@@ -193,7 +193,7 @@ class DirectorySink:
             num_bytes=count.num_bytes,
             skipped_sockets=count.sockets,
             warnings=(),
-            failures=tuple(count.failures),
+            failures=tuple(f"{os.fsdecode(error.filename)}: {error.strerror}" for error in count.failures),
         )
 
 
@@ -220,7 +220,7 @@ class DirectorySource:
         root, count = os.fsencode(self._place(path)), _Count()
         _copy_tree(root, os.fsencode(directory), _selected(root, Patterns(include)), count)
         if count.failures:
-            raise OSError(count.failures[0])
+            raise count.failures[0]
         return TreeRestored(files=count.files, num_bytes=count.num_bytes, warnings=())
 
     def compare_tree(self, path: str, directory: Path) -> list[Difference]:

@@ -5,15 +5,17 @@ It is on the file system of what is restored, so that everything in it is one re
 
 from __future__ import annotations
 
+import errno
 import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sheetanchor.components.disk import write_durably
+from sheetanchor.components.disk import sync_directory, write_durably
 from sheetanchor.errors import ComponentError
 
 _FORMAT = 1
+_RESERVED_BYTES = 64 * 1024
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,18 @@ class WorkFolder:
         """The journal."""
         return self.path / "journal"
 
+    @property
+    def reserve(self) -> Path:
+        """Room that is held for the journal, so that a full disk does not stop the way back."""
+        return self.path / "reserve"
+
+    def make(self) -> None:
+        """Make the folder, with its reserve; one that exists is no error."""
+        self.path.mkdir(mode=0o700, exist_ok=True)
+        if not self.reserve.exists():
+            write_durably(self.reserve, b"\x01" * _RESERVED_BYTES)
+        sync_directory(self.path.parent)
+
     def read(self) -> dict[str, Any] | None:
         """Return the journal's fields, None where there is no journal. Raises ComponentError."""
         try:
@@ -51,8 +65,14 @@ class WorkFolder:
 
     def write(self, fields: dict[str, Any]) -> None:
         """Replace the journal, durably. Names that are not UTF-8 are kept (surrogateescape)."""
-        text = json.dumps({"format": _FORMAT, **fields}, indent=1)
-        write_durably(self.file, text.encode("ascii") + b"\n")
+        data = json.dumps({"format": _FORMAT, **fields}, indent=1).encode("ascii") + b"\n"
+        try:
+            write_durably(self.file, data)
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT) or not self.reserve.exists():
+                raise
+            self.reserve.unlink()
+            write_durably(self.file, data)
 
     def broken(self) -> ComponentError:
         """Build the error of a journal that this program did not write."""

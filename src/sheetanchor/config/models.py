@@ -20,6 +20,9 @@ from pydantic import (
     model_validator,
 )
 
+from sheetanchor.errors import UsageError
+from sheetanchor.patterns import Patterns
+
 _SCHEME = re.compile(r"[a-z][a-z0-9]+:")
 
 
@@ -142,6 +145,15 @@ class VolumeConfig(ComponentConfig):
     @classmethod
     def _absolute(cls, value: Path) -> Path:
         return _absolute_path(value)
+
+    @field_validator("exclude")
+    @classmethod
+    def _patterns(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        try:
+            Patterns(value)
+        except UsageError as error:
+            raise ValueError(error.message) from error
+        return value
 
 
 class ConfigsConfig(ComponentConfig):

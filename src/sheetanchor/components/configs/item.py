@@ -92,10 +92,9 @@ class Item:
                 hint="go on with `restore --resume`, or take it back with `rollback`",
             )
         made = earlier.made_parents if earlier is not None else _make_directories(self.live.parent)
-        self._folder.path.mkdir(mode=0o700, exist_ok=True)
+        self._folder.make()
         for leftover in (self._folder.new, self._folder.old):
             remove_tree(leftover)
-        sync_directory(self._folder.path.parent)
         self._save(
             ItemJournal(
                 stored=stored,

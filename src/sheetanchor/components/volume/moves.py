@@ -10,7 +10,8 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
-from sheetanchor.components.disk import sync_directory
+from sheetanchor.components.base import Source
+from sheetanchor.components.disk import shown, sync_directory
 from sheetanchor.components.exchange import Exchange
 from sheetanchor.components.volume.journal import (
     INSIDE_PREFIX,
@@ -101,6 +102,12 @@ def move_back(folder: VolumeFolder, journal: VolumeJournal) -> None:
     if not journal.whole and not journal.include and journal.old_root is not None:
         apply_attributes(live, journal.old_root)
     sync_directory(live)
+
+
+def not_in_backup(journal: VolumeJournal, source: Source) -> tuple[str, ...]:
+    """Return what is live after a swap without being restored: excluded entries, their directories."""
+    above = [path for path in _above(journal.carried) if path and not source.exists(path)]
+    return tuple(shown(path) for path in (*journal.carried, *above))
 
 
 def selects_entries(journal: VolumeJournal) -> bool:

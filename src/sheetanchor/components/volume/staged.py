@@ -52,9 +52,9 @@ class StagedVolume:
                 raise self._not_staged()
             live = journal.phase is Phase.SWAPPED
             place = Path(journal.live) if live else self._folder.new
-            carried = journal.carried if live else ()
+            ignored = moves.not_in_backup(journal, self._backup()) if live else ()
             return compare_volume(
-                self._name, self._backup(), place, proof, include=journal.include, ignored=carried
+                self._name, self._backup(), place, proof, include=journal.include, ignored=ignored
             )
 
     def swap(self) -> None:

@@ -13,6 +13,7 @@ from sheetanchor.components.mounts import is_mount_point, mounts_below
 from sheetanchor.components.volume.journal import (
     INSIDE_PREFIX,
     Phase,
+    RootAttributes,
     VolumeFolder,
     VolumeJournal,
     read_attributes,
@@ -40,18 +41,16 @@ def begin(live: Path, folder: VolumeFolder, include: Sequence[str], *, in_place:
     earlier = folder.load()
     if earlier is not None and (earlier.phase not in (Phase.STAGING, Phase.STAGED) or earlier.cleared):
         raise ComponentError(
-            f"{shown(live)}: this restore was interrupted while it {earlier.phase} the volume",
+            f"{shown(live)}: this restore was interrupted when files were already being replaced",
             hint="go on with `restore --resume`, or take it back with `rollback`",
         )
-    if earlier is not None:
-        for leftover in (folder.new, folder.old):
-            remove_tree(leftover)
-        fresh = replace(earlier, phase=Phase.STAGING, include=tuple(include), in_place=in_place)
-    else:
-        fresh = _create(live, folder, tuple(include), in_place=in_place)
+    if earlier is None:
+        return _create(live, folder, tuple(include), in_place=in_place)
+    for leftover in (folder.new, folder.old):
+        remove_tree(leftover)
+    fresh = replace(earlier, phase=Phase.STAGING, include=tuple(include), in_place=in_place)
     folder.save(fresh)
-    if folder.path.parent == live and fresh.old_root is not None:
-        os.utime(live, ns=(fresh.old_root.mtime_ns,) * 2)  # the folder came, the volume is as it was
+    _hide(live, folder, fresh.old_root)
     return fresh
 
 
@@ -71,18 +70,30 @@ def _create(live: Path, folder: VolumeFolder, include: tuple[str, ...], *, in_pl
         raise ComponentError(f"{shown(live)} is in the way: it is not a directory")
     inside = folder.path.parent == live
     root = read_attributes(live) if had_live else None
-    made = tuple(_make_directories(live.parent))
-    folder.path.mkdir(mode=0o700, exist_ok=True)
-    sync_directory(folder.path.parent)
-    return VolumeJournal(
+    journal = VolumeJournal(
         live=os.fspath(live),
         whole=not inside and not (include and had_live),
         had_live=had_live,
         in_place=in_place and had_live and not include,
         include=include,
-        made_parents=made,
+        made_parents=tuple(_make_directories(live.parent)),
         old_root=root,
     )
+    try:
+        folder.make()
+        folder.save(journal)
+    except OSError:
+        remove_tree(folder.path)
+        raise
+    finally:
+        _hide(live, folder, root)
+    return journal
+
+
+def _hide(live: Path, folder: VolumeFolder, root: RootAttributes | None) -> None:
+    """Set back the time of a volume in which the work folder came or went: nothing of it changed."""
+    if root is not None and folder.path.parent == live:
+        os.utime(live, ns=(root.mtime_ns, root.mtime_ns))
 
 
 def _make_directories(directory: Path) -> list[str]:
@@ -103,7 +114,7 @@ def write_tree(source: Source, folder: VolumeFolder, journal: VolumeJournal) -> 
     Raises NothingThereError when the backup has nothing that matches the selection.
     """
     source.restore_tree("", folder.new, include=journal.include)
-    if journal.include and (not folder.new.is_dir() or not any(os.scandir(folder.new))):
+    if journal.include and (not folder.new.is_dir() or not os.listdir(folder.new)):
         raise NothingThereError(
             f"nothing in the backup of {shown(journal.live)} matches {', '.join(journal.include)}",
             hint="`sheetanchor ls NAME PATH` shows what there is",
