@@ -22,7 +22,7 @@ from obstore.store import S3Store
 
 from sheetanchor.archive.layout import CHECKSUM_SUFFIX, ENCRYPTED_SUFFIX, MAC_SUFFIX, TAR_SUFFIX, check_member
 from sheetanchor.archive.layout import archive_paths as _archive_paths
-from sheetanchor.archive.spool import open_new, write_all
+from sheetanchor.archive.spool import open_new, storage_error, write_all
 from sheetanchor.errors import (
     BackendError,
     FinalBackendError,
@@ -194,7 +194,7 @@ def _fetch(store: S3Store, key: str, target: Path, listener: Listener) -> None:
     meta = obstore.head(store, key)
     task = f"download {target.name}"
     listener.started(task, meta["size"])
-    target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    _make_folder(target.parent)
     passing = target.with_name(f".{target.name}.fetching")
     with suppress(FileNotFoundError):
         passing.unlink()
@@ -209,6 +209,13 @@ def _fetch(store: S3Store, key: str, target: Path, listener: Listener) -> None:
         file.close()
         passing.unlink(missing_ok=True)
         listener.finished(task)
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise storage_error(folder, error) from error
 
 
 def _ranges(store: S3Store, key: str, size: int, tag: str | None) -> Iterator[bytes]:

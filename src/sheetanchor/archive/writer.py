@@ -20,6 +20,7 @@ from typing import BinaryIO
 from sheetanchor.archive.gzip_stream import GzipWriter
 from sheetanchor.archive.layout import (
     CHECKSUMS,
+    MAC_SUFFIX,
     MANIFEST,
     ArchiveForms,
     ArchivePaths,
@@ -67,6 +68,17 @@ class ArchiveWritten:
 
     files: tuple[FileWritten, ...]
     members: tuple[MemberWritten, ...]
+
+    @property
+    def content_bytes(self) -> int:
+        """What was to be kept before any compression: members, of volumes the files in them."""
+        return sum(member.tree.num_bytes if member.tree else member.size for member in self.members)
+
+    @property
+    def archive_bytes(self) -> int:
+        """What one copy takes: of the smallest form that was written."""
+        sizes = [file.size for file in self.files if not file.path.name.endswith(MAC_SUFFIX)]
+        return min(sizes)
 
 
 class ArchiveWriter:
