@@ -8,6 +8,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+from sheetanchor.demo.servers import Servers
 from sheetanchor.errors import UsageError
 
 STACK = "demo"
@@ -66,12 +67,8 @@ class Place:
         self.directory.mkdir(parents=True, exist_ok=True)
         (self.directory / _MARK).write_text("A new demonstration replaces everything here.\n")
 
-    def write_configuration(self, postgres_url: str, redis_url: str, programs: Path, cache: Path) -> None:
-        """Write the configuration, the password and a file of the application to protect.
-
-        `programs` is where PostgreSQL's client programs are, `cache` the server that scratch
-        servers run.
-        """
+    def write_configuration(self, servers: Servers) -> None:
+        """Write the configuration, the password and a file of the application to protect."""
         descriptor = os.open(self.password, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "w") as file:
             file.write(secrets.token_urlsafe(32) + "\n")
@@ -82,10 +79,10 @@ class Place:
                 repository=_quoted(self.repository),
                 password=_quoted(self.password),
                 state=_quoted(self.directory / "state"),
-                postgres_url=_quoted(postgres_url),
-                programs=_quoted(programs),
-                redis_url=_quoted(redis_url),
-                cache=_quoted(cache),
+                postgres_url=_quoted(servers.postgres_url),
+                programs=_quoted(servers.postgres_programs),
+                redis_url=_quoted(servers.redis_url),
+                cache=_quoted(servers.redis_program),
                 volume=_quoted(self.volume),
                 settings=_quoted(self.settings),
             )

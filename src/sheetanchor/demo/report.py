@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 GONE = "gone"
+NOTHING = "nothing"
 _MIB = 1 << 20
 
 
@@ -28,6 +29,11 @@ class Compared:
         """Say whether the restore brought back what was there."""
         return self.before == self.restored
 
+    @property
+    def is_empty(self) -> bool:
+        """Say whether there was nothing before and is nothing after."""
+        return self.is_equal and self.before.endswith(NOTHING)
+
 
 def compare(
     before: Mapping[str, str], destroyed: Mapping[str, str], restored: Mapping[str, str]
@@ -41,16 +47,23 @@ def compare(
 
 
 def states_table(compared: Sequence[Compared]) -> Table:
-    """Return the table that compares before and after."""
+    """Return the table that compares before and after; what was empty all the time is left out."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("")
-    table.add_column("before", justify="right")
-    table.add_column("destroyed", justify="right")
-    table.add_column("restored", justify="right")
+    for title in ("before", "after the disaster", "restored"):
+        table.add_column(title, justify="right")
     table.add_column("equal")
+    part = ""
     for one in compared:
+        if one.is_empty:
+            continue
+        begin, _, name = one.name.partition(" ")
+        if begin != part:
+            part = begin
+            table.add_section()
+            table.add_row(Text(part, "bold"))
         verdict = Text("yes", "green") if one.is_equal else Text("NO", "bold red")
-        table.add_row(one.name, one.before, one.destroyed, one.restored, verdict)
+        table.add_row(f"  {name}", one.before, one.destroyed, one.restored, verdict)
     return table
 
 
@@ -72,9 +85,8 @@ def figures_table(figures: Figures) -> Table:
     table.add_column("")
     table.add_column("")
     rate = figures.bytes_read / _MIB / figures.backup_seconds
-    saved = 1 - figures.bytes_added / figures.bytes_read if figures.bytes_read else 0.0
     table.add_row("read", f"{figures.bytes_read / _MIB:,.1f} MiB")
-    table.add_row("stored", f"{figures.bytes_added / _MIB:,.1f} MiB, {saved:.0%} less, encrypted")
+    table.add_row("stored", f"{figures.bytes_added / _MIB:,.1f} MiB, deduplicated, compressed, encrypted")
     table.add_row("first backup", f"{figures.backup_seconds:.1f} s, {rate:,.0f} MiB/s")
     added = figures.second_bytes_added / _MIB
     table.add_row("second backup", f"{figures.second_backup_seconds:.1f} s, {added:,.1f} MiB added")
