@@ -1,4 +1,4 @@
-"""RDB files as files: where they come from, their format version, their digest."""
+"""RDB files as files: where they come from, who wrote them, their digest."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PIECE_BYTES = 1 << 20
 END_MARK_BYTES = 40
 HEAD_BYTES = 256
 _WRITER = re.compile(rb"\xfa.(redis|valkey)-ver[\x01-\x3f](\d+\.\d+\.\d+)", re.DOTALL)
-_HEADER = re.compile(rb"(?:REDIS(\d{4})|VALKEY(\d{3}))")
+_HEADER = re.compile(rb"REDIS\d{4}|VALKEY\d{3}")
 
 
 @dataclass(frozen=True)
@@ -29,8 +29,6 @@ class RdbFile:
     path: Path
     size: int
     sha256: str
-    format: int
-    """Version of the file format: a server reads its own and older ones."""
 
 
 def fetch_rdb(wire: Wire, target: Path, clock: Clock, advanced: Callable[[int], None]) -> RdbFile:
@@ -50,15 +48,14 @@ def fetch_rdb(wire: Wire, target: Path, clock: Clock, advanced: Callable[[int], 
 
 
 def describe(path: Path) -> RdbFile:
-    """Read a file's size, digest and format. Raises ComponentError when it is no RDB file."""
+    """Read a file's size and digest. Raises ComponentError when it is no RDB file."""
     with path.open("rb") as file:
-        match = _HEADER.match(file.read(9))
-        if match is None:
+        if not _HEADER.match(file.read(9)):
             raise ComponentError(f"{path.name}: is no RDB file")
         file.seek(0)
         digest = hashlib.file_digest(file, "sha256").hexdigest()
         size = file.tell()
-    return RdbFile(path, size, digest, int(match[1] or match[2]))
+    return RdbFile(path, size, digest)
 
 
 def writer(path: Path) -> Version:

@@ -22,7 +22,7 @@ from sheetanchor.components.redis.address import Address
 from sheetanchor.components.redis.digest import contents
 from sheetanchor.components.redis.exchange import Borrowed
 from sheetanchor.components.redis.pause import WritesPaused
-from sheetanchor.components.redis.programs import find_program
+from sheetanchor.components.redis.programs import can_read, find_program
 from sheetanchor.components.redis.proof import RedisProof, compare, make_proof
 from sheetanchor.components.redis.rdb import RdbFile, describe, fetch_rdb
 from sheetanchor.components.redis.scratch import ScratchServer
@@ -104,6 +104,7 @@ class RedisStaged:
         self._check_file(proof)
         with Wire(self._address) as wire:
             told = self._settle(wire, progress)
+            _require_readable(told, proof)
             with WritesPaused(self._address) as pause:
                 # After a crash of the server itself, old.rdb is all that is left of the old data.
                 if not progress.may_be_in_place(told):
@@ -161,13 +162,7 @@ class RedisStaged:
         """Save the live data and prove that the file loads and holds as many keys."""
         temporary = self._directory / (OLD + ".part")
         with Wire(self._address) as wire:
-            saved = fetch_rdb(wire, temporary, self._context.clock, lambda _size: None)
-        staged = describe(self._directory / STAGED)
-        if staged.format > saved.format:
-            raise PlanRefusedError(
-                f"{self._address}: {told.version} cannot read the backup's file format {staged.format}",
-                hint="restore to a server that is not older than the one that was backed up",
-            )
+            fetch_rdb(wire, temporary, self._context.clock, lambda _size: None)
         with (
             self._scratch(temporary, told.version) as scratch,
             scratch.connect() as kept,
@@ -258,6 +253,16 @@ def prove(scratch: ScratchServer, rdb: RdbFile, version: Version) -> RedisProof:
             rdb_bytes=rdb.size,
             rdb_sha256=rdb.sha256,
             memory_bytes=facts(wire).memory_bytes,
+        )
+
+
+def _require_readable(told: ServerFacts, proof: RedisProof) -> None:
+    """Refuse a file that is newer than the server: it empties itself before it finds out."""
+    written_by = Version(proof.product, proof.version)
+    if not can_read(told.version, written_by):
+        raise PlanRefusedError(
+            f"{told.version} cannot read the data of {written_by}",
+            hint="restore to a server that is not older than the one that was backed up",
         )
 
 

@@ -1,0 +1,405 @@
+"""What a restore of a real Redis or Valkey brings back, keeps, and survives."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import redis as client
+
+from sheetanchor.components.redis.feed import ReplicationFeed
+from sheetanchor.components.redis.proof import RedisProof
+from sheetanchor.components.redis.staged import RedisStaged
+from sheetanchor.errors import ComponentError, PlanRefusedError, SheetanchorError
+from sheetanchor.secret import Secret
+from support.directory_store import DirectorySink, DirectorySource
+from support.redis import LiveServer, component, live_server, programs, state
+from support.redis_cases import DATABASES, fill
+
+TOKEN = "20240102T030405"
+SETTINGS = {
+    "append-only file": ("appendonly yes",),
+    "snapshots": ("save 3600 1",),
+    "no persistence": ('save ""',),
+    "disk replication": ("appendonly yes", "repl-diskless-sync no", "masterauth own-secret", "masteruser me"),
+}
+
+
+@pytest.fixture(params=["redis", "valkey"])
+def program(request: pytest.FixtureRequest) -> Path:
+    """Return the server program of each product."""
+    if request.param not in programs():
+        pytest.skip("needs the program redis-server (Debian package redis-server)")
+    return programs()[request.param]
+
+
+@dataclass
+class Saved:
+    """A live server that was filled, captured and then changed."""
+
+    server: LiveServer
+    directory: Path
+    proof: RedisProof
+    before: object
+
+    @property
+    def source(self) -> DirectorySource:
+        """Where the backup is."""
+        return DirectorySource(self.directory / "store")
+
+    def stage(self) -> RedisStaged:
+        """Stage the backup."""
+        return component(self.server, self.directory / "work").stage(self.source, self.proof, TOKEN)
+
+    def resume(self) -> RedisStaged:
+        """Find it again."""
+        return component(self.server, self.directory / "work").resume(TOKEN, self.source)
+
+    def now(self) -> object:
+        """Return every key that is live."""
+        return state(self.server, (*DATABASES, 5))
+
+
+def save(server: LiveServer, directory: Path) -> Saved:
+    """Fill, capture, change."""
+    fill(server)
+    proof = component(server, directory / "work").capture(DirectorySink(directory / "store"))
+    saved = Saved(server, directory, proof, None)
+    saved.before = saved.now()
+    with server.client() as connection:
+        connection.flushall()
+        connection.set("changed", "since the backup")
+    return saved
+
+
+@pytest.fixture
+def saved(program: Path, tmp_path: Path) -> Iterator[Saved]:
+    """Run a server with an append-only file and a password."""
+    with live_server(program, tmp_path / "live", "appendonly yes", password="open-sesame") as server:
+        yield save(server, tmp_path)
+
+
+@pytest.mark.parametrize("settings", SETTINGS)
+@pytest.mark.parametrize("ending", ["stop", "kill"])
+def test_restored_data_survives_a_restart(program: Path, tmp_path: Path, settings: str, ending: str) -> None:
+    """Started again from its own files, the server holds what was restored; after undo, the old data."""
+    with live_server(program, tmp_path / "live", *SETTINGS[settings]) as server:
+        saved = save(server, tmp_path)
+        changed = saved.now()
+        with server.client() as connection:
+            configured = connection.config_get("*")
+        staged = saved.stage()
+        staged.swap()
+        assert saved.now() == saved.before
+        getattr(server, ending)()
+        server.start()
+        assert saved.now() == saved.before
+        staged.undo()
+        getattr(server, ending)()
+        server.start()
+        assert saved.now() == changed
+        with server.client() as connection:
+            assert connection.config_get("*") == configured
+            assert connection.info("replication")["role"] == "master"
+
+
+def test_restore_onto_an_empty_new_server(program: Path, tmp_path: Path) -> None:
+    """After a total loss: another server, nothing in it."""
+    with live_server(program, tmp_path / "first") as server:
+        saved = save(server, tmp_path)
+    with live_server(program, tmp_path / "second") as other:
+        saved.server = other
+        staged = saved.stage()
+        staged.verify(saved.proof)
+        staged.swap()
+        staged.discard()
+        assert saved.now() == saved.before
+
+
+def test_no_write_is_lost_under_load(saved: Saved) -> None:
+    """Every acknowledged write is in the old data that is kept, or in the new: none falls between."""
+    acknowledged = [0]
+    stop = threading.Event()
+
+    def write() -> None:
+        with saved.server.client() as connection:
+            while not stop.is_set():
+                connection.incr("counter")
+                acknowledged[0] += 1
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        staged = saved.stage()
+        time.sleep(0.2)
+        staged.swap()
+        time.sleep(0.2)
+    finally:
+        stop.set()
+        writer.join()
+    with saved.server.client() as connection:
+        written_after = int(connection.get("counter") or 0)
+        staged.undo()
+        written_before = int(connection.get("counter") or 0)
+    assert written_before > 0
+    assert written_after > 0
+    assert written_before + written_after == acknowledged[0]
+
+
+def test_reads_go_on_and_blocked_writes_are_carried_out(saved: Saved) -> None:
+    """A client that writes during the exchange waits and is then served by the restored data."""
+    slowest = [0.0]
+    errors: list[Exception] = []
+    stop = threading.Event()
+
+    def read() -> None:
+        with saved.server.client() as connection:
+            while not stop.is_set():
+                begin = time.monotonic()
+                try:
+                    connection.dbsize()
+                except client.RedisError as error:
+                    errors.append(error)
+                slowest[0] = max(slowest[0], time.monotonic() - begin)
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    try:
+        saved.stage().swap()
+    finally:
+        stop.set()
+        reader.join()
+    assert all(isinstance(error, client.BusyLoadingError) for error in errors)
+    assert slowest[0] < 5
+
+
+_RESTORE = """
+import sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+from support.directory_store import DirectorySource
+from support.redis import LiveServer, component
+base = Path(sys.argv[2])
+server = LiveServer(Path("unused"), base / "live", password="open-sesame", port=int(sys.argv[3]))
+staged = component(server, base / "work").resume(sys.argv[4], DirectorySource(base / "store"))
+print("go", flush=True)
+staged.swap()
+print("swapped", flush=True)
+staged.undo()
+print("undone", flush=True)
+"""
+
+
+@pytest.mark.slow
+def test_kill_at_any_moment(saved: Saved) -> None:
+    """After kill -9 in swap or undo, resume finishes either way, and no scratch server stays."""
+    changed = saved.now()
+    dice = random.Random(7)
+    duration = _measure_restore(saved)
+    for attempt in range(6):
+        saved.stage()
+        with _restoring(saved) as process:
+            time.sleep(dice.uniform(0, duration))
+            process.send_signal(signal.SIGKILL)
+        _wait_for_no_scratch_server(saved.directory)
+        if attempt % 3 == 1:
+            saved.resume().undo()
+            assert saved.now() == changed, attempt
+        else:
+            _finish_swap(saved)
+            assert saved.now() == saved.before, attempt
+            saved.resume().undo()
+            assert saved.now() == changed, attempt
+        _require_settled(saved.server)
+        saved.resume().discard()
+    assert [each.name for each in (saved.directory / "work").iterdir()] == ["password"]
+
+
+def _finish_swap(saved: Saved) -> None:
+    """Finish what was begun: an undo that was cut off comes first."""
+    try:
+        saved.resume().swap()
+    except ComponentError:
+        saved.resume().undo()
+        saved.resume().swap()
+
+
+def _restoring(saved: Saved) -> subprocess.Popen[str]:
+    tests = Path(__file__).parent.parent
+    arguments = [str(tests), str(saved.directory), str(saved.server.port), TOKEN]
+    process = subprocess.Popen(
+        [sys.executable, "-c", _RESTORE, *arguments], stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "go\n"
+    return process
+
+
+def _measure_restore(saved: Saved) -> float:
+    saved.stage()
+    begin = time.monotonic()
+    with _restoring(saved) as process:
+        assert process.stdout is not None
+        assert process.stdout.read() == "swapped\nundone\n"
+    saved.resume().discard()
+    return time.monotonic() - begin
+
+
+def _wait_for_no_scratch_server(directory: Path) -> None:
+    """Wait until no process was started with a file of the restore's directory."""
+    deadline = time.monotonic() + 10
+    while _servers_of(directory / "work"):
+        assert time.monotonic() < deadline, _servers_of(directory / "work")
+        time.sleep(0.02)
+
+
+def _servers_of(directory: Path) -> list[str]:
+    found = []
+    for entry in Path("/proc").iterdir():
+        try:
+            if entry.name.isdigit() and Path(os.readlink(entry / "cwd")).is_relative_to(directory):
+                found.append((entry / "cmdline").read_text())
+        except OSError:
+            continue
+    return found
+
+
+def _require_settled(server: LiveServer) -> None:
+    with server.client() as connection:
+        assert connection.info("replication")["role"] == "master"
+        assert connection.config_get("masterauth") == {"masterauth": ""}
+
+
+def test_live_server_killed_in_the_middle_of_the_exchange(saved: Saved) -> None:
+    """The server dies while it loads: once it runs again, the restore can be resumed and undone."""
+    changed = saved.now()
+    staged = saved.stage()
+    with saved.server.client() as connection:
+        connection.config_set("key-load-delay", 20_000)
+    threading.Timer(0.8, saved.server.kill).start()
+    with pytest.raises(SheetanchorError):
+        staged.swap()
+    saved.server.kill()
+    saved.server.start()
+    saved.resume().swap()
+    assert saved.now() == saved.before
+    saved.resume().undo()
+    assert saved.now() == changed
+
+
+def test_writes_go_on_after_a_failure(saved: Saved) -> None:
+    """A staged file that is damaged is found before the live server is touched."""
+    changed = saved.now()
+    staged = saved.stage()
+    file = next((saved.directory / "work").glob("*/staged.rdb"))
+    file.write_bytes(file.read_bytes()[:-9])
+    with pytest.raises(ComponentError):
+        staged.swap()
+    assert saved.now() == changed
+    with saved.server.client() as connection:
+        connection.set("written", "at once")
+    _require_settled(saved.server)
+
+
+def test_replica_is_refused(program: Path, tmp_path: Path) -> None:
+    """A replica would lose the data at once: the plan says where to restore instead."""
+    with (
+        live_server(program, tmp_path / "live") as master,
+        live_server(program, tmp_path / "replica", f"replicaof 127.0.0.1 {master.port}") as replica,
+    ):
+        saved = save(master, tmp_path)
+        target = component(replica, tmp_path / "work")
+        estimate = target.estimate(saved.source, saved.proof, in_place=False)
+        assert any("restore to its master" in refusal for refusal in estimate.refusals)
+        with pytest.raises(PlanRefusedError, match="replica"):
+            target.stage(saved.source, saved.proof, TOKEN).swap()
+
+
+def test_replicas_follow_the_restored_master(program: Path, tmp_path: Path) -> None:
+    """A live server's own replicas hold the restored data shortly after; the plan mentions them."""
+    with (
+        live_server(program, tmp_path / "live") as master,
+        live_server(program, tmp_path / "replica", f"replicaof 127.0.0.1 {master.port}") as replica,
+    ):
+        saved = save(master, tmp_path)
+        target = component(master, tmp_path / "work")
+        _wait_for_replica(master)
+        notes = target.estimate(saved.source, saved.proof, in_place=False).notes
+        assert any("1 replicas will follow" in note for note in notes)
+        saved.stage().swap()
+        deadline = time.monotonic() + 20
+        while state(replica, DATABASES) != saved.before:
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+
+
+def _wait_for_replica(master: LiveServer) -> None:
+    with master.client() as connection:
+        deadline = time.monotonic() + 20
+        while connection.info("replication")["connected_slaves"] < 1:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+
+
+def test_plan_refuses_what_cannot_work(saved: Saved) -> None:
+    """Too little maxmemory, and data that is newer than the server, are refused beforehand."""
+    target = component(saved.server, saved.directory / "work")
+    with saved.server.client() as connection:
+        connection.config_set("maxmemory", "100kb")
+        refusals = target.estimate(saved.source, saved.proof, in_place=False).refusals
+        assert any("maxmemory" in refusal for refusal in refusals)
+        connection.config_set("maxmemory", 0)
+    newer = saved.proof.model_copy(update={"version": "99.0.0"})
+    refusals = target.estimate(saved.source, newer, in_place=False).refusals
+    assert any("cannot read" in refusal for refusal in refusals)
+    changed = saved.now()
+    with pytest.raises(PlanRefusedError, match=r"cannot read"):
+        target.stage(saved.source, newer, TOKEN).swap()
+    assert saved.now() == changed
+
+
+def test_redis_data_moves_to_valkey(tmp_path: Path) -> None:
+    """A backup of Redis 7.0 restores to Valkey; the other way round is refused."""
+    if "redis" not in programs():
+        pytest.skip("needs the program redis-server (Debian package redis-server)")
+    with live_server(programs()["redis"], tmp_path / "redis") as server:
+        saved = save(server, tmp_path)
+    with live_server(programs()["valkey"], tmp_path / "valkey") as other:
+        saved.server = other
+        saved.stage().swap()
+        assert saved.now() == saved.before
+        proof = component(other, tmp_path / "work2").capture(DirectorySink(tmp_path / "store2"))
+    with live_server(programs()["redis"], tmp_path / "redis") as server:
+        target = component(server, tmp_path / "work3")
+        refusals = target.estimate(DirectorySource(tmp_path / "store2"), proof, in_place=False).refusals
+        assert any("cannot read the data of Valkey" in refusal for refusal in refusals)
+
+
+def test_feed_asks_for_the_password(tmp_path: Path) -> None:
+    """Nobody else on the machine gets the data while a restore runs."""
+    (tmp_path / "x.rdb").write_bytes(b"REDIS0011 and so on")
+    feed = ReplicationFeed(
+        tmp_path / "x.rdb",
+        replication_id="0" * 40,
+        username=None,
+        password=Secret("right"),
+        advanced=lambda _size: None,
+    )
+    with feed:
+        for login, answer in ((b"wrong", b"-WRONGPASS"), (b"right", b"+OK")):
+            with socket.create_connection(("127.0.0.1", feed.port), 5) as connection:
+                connection.sendall(b"*2\r\n$4\r\nAUTH\r\n$5\r\n" + login + b"\r\n")
+                assert connection.recv(100).startswith(answer)
+                connection.sendall(b"*1\r\n$4\r\nSYNC\r\n")
+                reply = connection.makefile("rb").readline()
+                assert reply.startswith(b"$19" if answer == b"+OK" else b"-NOAUTH")
