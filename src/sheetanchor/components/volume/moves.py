@@ -104,10 +104,10 @@ def move_back(folder: VolumeFolder, journal: VolumeJournal) -> None:
     sync_directory(live)
 
 
-def not_in_backup(journal: VolumeJournal, source: Source) -> tuple[str, ...]:
-    """Return what is live after a swap without being restored: excluded entries, their directories."""
+def not_in_backup(folder: VolumeFolder, journal: VolumeJournal, source: Source) -> tuple[str, ...]:
+    """Return what is live after a swap without being restored: excluded entries, the work folder."""
     above = [path for path in _above(journal.carried) if path and not source.exists(path)]
-    return tuple(shown(path) for path in (*journal.carried, *above))
+    return tuple(shown(path) for path in (*journal.carried, *above, folder.path.name))
 
 
 def selects_entries(journal: VolumeJournal) -> bool:

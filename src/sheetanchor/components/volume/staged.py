@@ -52,7 +52,7 @@ class StagedVolume:
                 raise self._not_staged()
             live = journal.phase is Phase.SWAPPED
             place = Path(journal.live) if live else self._folder.new
-            ignored = moves.not_in_backup(journal, self._backup()) if live else ()
+            ignored = moves.not_in_backup(self._folder, journal, self._backup()) if live else ()
             return compare_volume(
                 self._name, self._backup(), place, proof, include=journal.include, ignored=ignored
             )
