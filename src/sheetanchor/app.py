@@ -258,6 +258,14 @@ class Application:
             request = fetch.FetchRequest(place, key, trust, self.work_directory, self.world.environment)
             return fetch.execute(environment, catalog, request)
 
+    def backup_of(self, name: str, *, key: Callable[[], Secret | None], trust: bool) -> str:
+        """Return the backup that `name` means: itself, or that of an archive, imported first."""
+        from sheetanchor.operations import fetch
+
+        if not fetch.names_an_archive(name):
+            return name
+        return self.import_archive(name, key=key(), trust=trust).backup
+
     def check(self, *, read_data: bool | float = False) -> CheckSummary:
         """Check the whole repository, whoever wrote what is in it."""
         with self.repository() as repository:

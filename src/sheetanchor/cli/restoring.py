@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,11 +22,14 @@ def restore(
     invocation: Invocation, name: str, chosen: Selection, options: Options, *, dry_run: bool, no_confirm: bool
 ) -> None:
     """Plan, show, ask, and carry the plan out."""
+    from sheetanchor.cli.archives import encryption_key
+
     output = invocation.output
-    with (
-        invocation.application() as application,
-        application.planned_restore(name, chosen, options) as planned,
-    ):
+    with invocation.application() as application, ExitStack() as stack:
+        name = application.backup_of(
+            name, key=lambda: encryption_key(None, output), trust=options.trust_unproven
+        )
+        planned = stack.enter_context(application.planned_restore(name, chosen, options))
         prepared, execute = planned
         if dry_run and output.as_json:
             output.summary(result_fields(prepared.plan))

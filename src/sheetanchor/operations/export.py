@@ -47,6 +47,9 @@ class Exported:
     manifest: Manifest
     files: tuple[tuple[Path, int, str], ...]
     """Path, size in bytes, SHA-256."""
+    members: int
+    content_bytes: int
+    """Of all members before compression, volumes unpacked."""
     duration_s: float
 
 
@@ -79,6 +82,10 @@ def execute(environment: Environment, catalog: Catalog, request: ExportRequest) 
     return Exported(
         manifest=manifest,
         files=tuple((file.path, file.size, file.sha256) for file in written.files),
+        members=len(written.members),
+        content_bytes=sum(
+            member.tree.num_bytes if member.tree else member.size for member in written.members
+        ),
         duration_s=environment.clock.monotonic() - begin,
     )
 
