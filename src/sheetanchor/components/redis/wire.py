@@ -198,9 +198,7 @@ def _name(commands: Sequence[Sequence[Argument]]) -> str:
 def _connect(address: Address, answer_seconds: float) -> socket.socket:
     try:
         if address.unix_path:
-            plain = socket.socket(socket.AF_UNIX)
-            plain.settimeout(CONNECT_SECONDS)
-            plain.connect(address.unix_path)
+            plain = _connect_unix(address.unix_path)
         else:
             plain = socket.create_connection((address.host, address.port), CONNECT_SECONDS)
             plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -211,6 +209,17 @@ def _connect(address: Address, answer_seconds: float) -> socket.socket:
         raise UnreachableError(f"{address}: cannot connect: {cause}", hint=hint) from error
     ready.settimeout(answer_seconds)
     return ready
+
+
+def _connect_unix(path: str) -> socket.socket:
+    plain = socket.socket(socket.AF_UNIX)
+    try:
+        plain.settimeout(CONNECT_SECONDS)
+        plain.connect(path)
+    except OSError:
+        plain.close()
+        raise
+    return plain
 
 
 def _with_tls(plain: socket.socket, address: Address) -> ssl.SSLSocket:
