@@ -25,11 +25,14 @@ ATTEMPTS = 3
 class Capture:
     """One run over one server."""
 
-    def __init__(self, server: Server, tools: Tools, context: Context, sink: Sink) -> None:
+    def __init__(
+        self, server: Server, tools: Tools, context: Context, sink: Sink, *, lock_wait: str = LOCK_WAIT
+    ) -> None:
         self._server = server
         self._tools = tools
         self._context = context
         self._sink = sink
+        self._lock_wait = lock_wait
 
     def run(self) -> PostgresProof:
         """Put globals and all databases into the sink; return the proof.
@@ -89,7 +92,7 @@ class Capture:
             "--format=custom",
             "--compress=0",
             f"--snapshot={frozen.snapshot}",
-            f"--lock-wait-timeout={LOCK_WAIT}",
+            f"--lock-wait-timeout={self._lock_wait}",
             f"--dbname={self._server.target(name)}",
         ]
         written = False

@@ -58,7 +58,7 @@ def estimate(
             *_role_notes(connection, proof),
             *_staging_notes(work, largest),
         ),
-        refusals=tuple(_refusals(connection, proof)),
+        refusals=(*_refusals(connection, proof), *(_losses(connection, proof) if in_place else ())),
     )
 
 
@@ -111,6 +111,15 @@ def _refusals(connection: Connection, proof: PostgresProof) -> Iterator[str]:
         for extension in entry.extensions:
             if extension.name not in available:
                 yield f"database {entry.name} needs the extension {extension.name}, not installed here"
+
+
+def _losses(connection: Connection, proof: PostgresProof) -> Iterator[str]:
+    """Yield what a restore in place would drop with a database, and therefore refuses to drop."""
+    names = [database.name for database in proof.databases]
+    for database, subscription in subscriptions(connection, names) if is_superuser(connection) else ():
+        yield f"database {database} has the subscription {subscription}: not in place"
+    for database, slot in logical_slots(connection, names):
+        yield f"database {database} has the logical slot {slot}: not in place"
 
 
 def _disturbances(connection: Connection, proof: PostgresProof) -> Iterator[str]:

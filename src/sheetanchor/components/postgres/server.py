@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -34,12 +34,19 @@ TOOL_OPTIONS = (
 class Server:
     """One server, by its libpq URL. Holds no open connection."""
 
-    def __init__(self, url: str, password: Secret | None) -> None:
+    def __init__(
+        self,
+        url: str,
+        password: Secret | None,
+        *,
+        connect: Callable[..., Connection] = psycopg.connect,
+    ) -> None:
         try:
             self._parameters = {k: v for k, v in conninfo_to_dict(url).items() if v is not None}
         except psycopg.Error as error:
             raise ConfigError(f"url: {first_line(error)}", hint="see libpq's connection URIs") from error
         self._password = password
+        self._connector = connect
 
     @property
     def host(self) -> str:
@@ -74,7 +81,7 @@ class Server:
             parameters: dict[str, Any] = {"connect_timeout": CONNECT_TIMEOUT_SECONDS, **self._parameters}
             parameters.update(secret, dbname=database, client_encoding="UTF8")
             try:
-                return psycopg.connect(make_conninfo(**parameters), autocommit=True)
+                return self._connector(make_conninfo(**parameters), autocommit=True)
             except psycopg.Error as error:
                 failure = failure or error
         assert failure is not None

@@ -56,11 +56,13 @@ class Staging:
         """
         hub = Hub(self._server, token)
         journal = self._begin(hub, proof, token, in_place=in_place)
+        if in_place:
+            with hub.inside() as connection:
+                refuse_to_drop(connection, [move.name for move in journal.moves])
         self._create_roles(hub, source)
         for database, move in zip(proof.databases, journal.moves, strict=True):
             with hub.inside() as connection:
                 if in_place:
-                    refuse_to_drop(connection, [move.name])
                     drop_database(connection, move.name)
                 self._create_database(connection, database, move)
             self._restore(source, database, move.staged)
