@@ -12,6 +12,7 @@ from sheetanchor.archive import remote
 from sheetanchor.archive.layout import ArchiveForms
 from sheetanchor.archive.reader import open_archive
 from sheetanchor.errors import (
+    ArchiveError,
     FinalBackendError,
     HostileArchiveError,
     ObjectAbsentError,
