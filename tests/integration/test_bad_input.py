@@ -222,6 +222,25 @@ def test_suddenly_empty_volume_fails_until_it_is_accepted(stack: FilesStack) -> 
     assert stack.run("backup").status == 0
 
 
+def test_suddenly_empty_cache_fails_until_it_is_accepted(stack: FilesStack) -> None:
+    """The same holds for a server that lost all its keys, however often the backup is tried."""
+    program = programs()["valkey"]
+    with live_server(program, stack.directory / "cache") as server:
+        with server.client() as client:
+            client.set("key", "value")
+        url = f"redis://127.0.0.1:{server.port}/0"
+        stack.write_config({"name": "redis", "type": "redis", "url": url, "server_program": str(program)})
+        stack.backup()
+        with server.client() as client:
+            client.flushall()
+        for _ in range(2):
+            done = stack.run("backup")
+            assert done.status == 3
+            (failed,) = [one for one in done.summary["components"] if one["status"] == "failed"]
+            assert "is empty; the last backup held 1 key in 1 database" in failed["error"]
+        assert stack.run("backup", "--accept-empty").status == 0
+
+
 def test_two_backups_at_once(stack: FilesStack) -> None:
     """The second run ends with exit code 11 naming the first, which goes on unharmed."""
     stack.write_config(

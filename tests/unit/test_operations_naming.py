@@ -21,6 +21,7 @@ WORDS = st.text(alphabet="abcdefghijklmnopqrstuvwxyz0123456789_-.", min_size=1, 
         tier=WORDS,
         component=st.none() | WORDS,
         type=st.none() | WORDS,
+        status=st.none() | st.just("failed"),
         manifest=st.none() | st.sampled_from(["complete", "partial"]),
         others=st.lists(WORDS, max_size=3).map(tuple),
     )

@@ -279,6 +279,7 @@ def _save(environment: Environment, planned: BackupPlan, captured: Captured) -> 
         tier=planned.tier,
         component=captured.name,
         type=captured.kind,
+        status="failed" if captured.error else None,
         others=planned.tags,
     )
     parent = captured.previous.snapshot

@@ -112,11 +112,16 @@ class Catalog:
         return None
 
     def newest_holding(self, component: str) -> BackupRecord | None:
-        """Return the newest committed backup of any tier that holds `component`."""
+        """Return the newest committed backup that holds `component` whole.
+
+        Safety backups do not count: they are taken of what is damaged.
+        """
         holding = [
             record
             for record in self.of_stack()
-            if component in record.components and record.status is not BackupStatus.INCOMPLETE
+            if component in record.components
+            and record.status is not BackupStatus.INCOMPLETE
+            and record.tier != SAFETY_TIER
         ]
         return max(holding, key=lambda record: record.time, default=None)
 
@@ -178,7 +183,7 @@ def _group(snapshots: Iterable[StoredSnapshot]) -> list[BackupRecord]:
         tiers.setdefault(key, tags.tier)
         if tags.manifest is not None:
             manifests[key] = (stored, tags)
-        elif tags.component is not None:
+        elif tags.component is not None and tags.status is None:
             components.setdefault(key, {})[tags.component] = stored
     records = [
         BackupRecord(

@@ -44,12 +44,15 @@ class Tags:
     component: str | None = None
     type: str | None = None
     manifest: str | None = None
+    status: str | None = None
+    """"failed" on what is left of a component that could not be saved whole."""
     others: tuple[str, ...] = ()
 
     def encode(self) -> tuple[str, ...]:
         """Return the tags as restic keeps them."""
         pairs = [("stack", self.stack), ("backup", self.backup), ("tier", self.tier)]
         optional = [("component", self.component), ("type", self.type), ("manifest", self.manifest)]
+        optional.append(("status", self.status))
         pairs += [(key, value) for key, value in optional if value is not None]
         return tuple(f"{key}={value}" for key, value in pairs) + self.others
 
@@ -60,7 +63,7 @@ def read_tags(tags: Iterable[str]) -> Tags | None:
     others: list[str] = []
     for tag in tags:
         key, separator, value = tag.partition("=")
-        if separator and key in {"stack", "backup", "tier", "component", "type", "manifest"}:
+        if separator and key in {"stack", "backup", "tier", "component", "type", "manifest", "status"}:
             known[key] = value
         else:
             others.append(tag)
@@ -73,6 +76,7 @@ def read_tags(tags: Iterable[str]) -> Tags | None:
         component=known.get("component"),
         type=known.get("type"),
         manifest=known.get("manifest"),
+        status=known.get("status"),
         others=tuple(others),
     )
 

@@ -80,13 +80,5 @@ def _judge(
 
 
 def _age(catalog: Catalog, component: str, now: datetime) -> float | None:
-    holding = [
-        record
-        for record in catalog.of_stack()
-        if component in record.components
-        and record.status is not BackupStatus.INCOMPLETE
-        and record.tier != SAFETY_TIER
-    ]
-    if not holding:
-        return None
-    return (now - max(record.time for record in holding)).total_seconds()
+    record = catalog.newest_holding(component)
+    return (now - record.time).total_seconds() if record else None

@@ -90,7 +90,8 @@ class RedisProof(Proof):
         """Return a short phrase for people."""
         with_expiry = sum(each.expiring for each in self.databases)
         databases = len(self.databases)
-        phrase = f"{self.keys:,} keys in {databases} database{'' if databases == 1 else 's'}"
+        keys = f"{self.keys:,} key{'' if self.keys == 1 else 's'}"
+        phrase = f"{keys} in {databases} database{'' if databases == 1 else 's'}"
         return phrase + (f", {with_expiry:,} with an expiry" if with_expiry else "")
 
 
