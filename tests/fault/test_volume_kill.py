@@ -161,16 +161,21 @@ def test_kill_in_the_middle_of_an_undo(name: str, tmp_path: Path, every: bool) -
 @EVERY
 @pytest.mark.parametrize("name", CASES)
 def test_kill_in_the_middle_of_staging(name: str, tmp_path: Path, every: bool) -> None:
-    """A stage cut off anywhere leaves the live state alone; it is redone, or given up without a trace."""
+    """A stage cut off anywhere leaves the live state alone; it is redone, or given up without a trace.
+
+    One thing is given up, as at the other end: a mount point's own mtime, when the kill falls
+    between the making of the work folder inside it and the call that sets the time back.
+    """
+    seen = _without_root_time if name == "mounted volume" else _all_of_it
 
     def again(run: Run, moment: int) -> None:
-        assert run.case.describe() == run.old
+        assert seen(run.case.describe()) == seen(run.old)
         if moment % 2:
             run.stage().verify(run.proof)
             run.resume().swap()
             run.finish(run.new)
         else:
-            run.finish(run.old)
+            run.finish(run.old, seen)
 
     _campaign(
         CASES[name],
