@@ -116,7 +116,7 @@ remove_old_archives() {
     stamp=${name#backup_}
     [[ "$stamp" =~ ^[0-9]{8}_[0-9]{6}$ && "$stamp" < "$limit" ]] || continue
     printf 'removing %s: older than %s days\n' "$backup_dir/$name" "$days"
-    rm -rf -- "$backup_dir/$name"
+    rm -rf -- "${backup_dir:?}/${name:?}"
     rm -f -- "$backup_dir/$name".tar.gz{,.enc,.enc.hmac} "$backup_dir/backup_report_$stamp.txt" \
       "$backup_dir/$name.sha256"
   done

@@ -70,7 +70,7 @@ archive_in_backup_dir() {
   done
 }
 
-# Prints the archive to import, nothing when the backup is to come from the repository.
+# Prints the archive to restore from, nothing when the backup is to come from the repository.
 find_archive() {
   case "$1" in
     s3://*) printf '%s\n' "$1" ;;
@@ -99,7 +99,6 @@ find_archive() {
 }
 
 name=
-trust=()
 skip=()
 options=()
 while [[ $# -gt 0 ]]; do
@@ -112,7 +111,6 @@ while [[ $# -gt 0 ]]; do
     --skip-redis) skip+=(redis) ;;
     --skip-volumes) skip+=(volume) ;;
     --skip-configs) skip+=(configs) ;;
-    --trust-archive) trust=(--trust-archive) ;;
     --to-time | --to-xid | --to-lsn | --to-name | --timeline | --into | --include | --target | --only | --skip)
       [[ $# -ge 2 ]] || refuse "$1 needs a value"
       options+=("$1" "$2")
@@ -135,8 +133,4 @@ program=$(find_program) ||
 find_configuration
 
 archive=$(find_archive "${name%/}")
-if [[ -n "$archive" ]]; then
-  name=$("$program" import "${trust[@]}" "$archive" | tail -n 1)
-  printf 'restoring %s\n' "$name"
-fi
-exec "$program" restore "$name" "${trust[@]}" "${options[@]}"
+exec "$program" restore "${archive:-$name}" "${options[@]}"

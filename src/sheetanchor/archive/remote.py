@@ -131,7 +131,8 @@ def download(url: str, directory: Path, environment: Mapping[str, str], listener
 
 
 def _files_of(paths: Sequence[Path]) -> Iterator[tuple[Path, str]]:
-    for path in paths:
+    """Yield files and their names below the prefix; what authenticates an archive goes first."""
+    for path in sorted(paths, key=lambda one: not one.name.endswith((MAC_SUFFIX, CHECKSUM_SUFFIX))):
         if path.is_dir():
             for file in sorted(one for one in path.rglob("*") if one.is_file()):
                 yield file, str(file.relative_to(path.parent))

@@ -19,6 +19,7 @@ from typing import BinaryIO
 
 from sheetanchor.archive.gzip_stream import GzipWriter
 from sheetanchor.archive.layout import (
+    CHECKSUM_SUFFIX,
     CHECKSUMS,
     MAC_SUFFIX,
     MANIFEST,
@@ -77,7 +78,8 @@ class ArchiveWritten:
     @property
     def archive_bytes(self) -> int:
         """What one copy takes: of the smallest form that was written."""
-        sizes = [file.size for file in self.files if not file.path.name.endswith(MAC_SUFFIX)]
+        beside = (MAC_SUFFIX, CHECKSUM_SUFFIX)
+        sizes = [file.size for file in self.files if not file.path.name.endswith(beside)]
         return min(sizes)
 
 
