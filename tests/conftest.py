@@ -10,7 +10,17 @@ import pytest
 
 ON_CI = os.environ.get("CI", "").lower() in {"1", "true", "yes"}
 # A developer's settings must not steer what is tested.
-FOREIGN_VARIABLES = ("SHEETANCHOR_", "RESTIC_", "PG", "REDISCLI_", "AWS_", "ENCRYPTION_KEY", "BACKUP_DIR")
+# PYTHONDONTWRITEBYTECODE would make every start of the program compile it anew.
+FOREIGN_VARIABLES = (
+    "SHEETANCHOR_",
+    "RESTIC_",
+    "PG",
+    "REDISCLI_",
+    "AWS_",
+    "ENCRYPTION_KEY",
+    "BACKUP_DIR",
+    "PYTHONDONTWRITEBYTECODE",
+)
 KEPT_VARIABLES = ("AWS_CA_BUNDLE",)
 
 for variable in list(os.environ):

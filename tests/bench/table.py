@@ -55,22 +55,26 @@ def markdown_table(rounds: Mapping[str, Sequence[Round]], data_bytes: int) -> st
 
 def _rows(data_bytes: int) -> list[Row]:
     def seconds_and_rate(seconds: float) -> str:
-        return f"{seconds:.1f} s, {data_bytes / MIB / seconds:,.0f} MiB/s"
+        return f"{seconds:.2f} s, {data_bytes / MIB / seconds:,.0f} MiB/s"
 
     def seconds(value: float) -> str:
-        return f"{value:.1f} s"
+        return f"{value:.2f} s"
 
     def mebibytes(value: float) -> str:
         return f"{value / MIB:,.0f} MiB"
 
     return [
         Row("first backup", lambda one: one.first.seconds, seconds_and_rate),
-        Row(
-            "second backup, nothing changed", lambda one: one.second.seconds if one.second else None, seconds
-        ),
+        Row("second backup, unchanged", lambda one: one.second and one.second.seconds, seconds),
         Row("restore", lambda one: one.restore.seconds, seconds_and_rate),
         Row("stored", lambda one: one.stored_bytes, mebibytes),
         Row("processor time, first backup", lambda one: one.first.processor_seconds, seconds),
+        Row(
+            "processor time, second backup",
+            lambda one: one.second and one.second.processor_seconds,
+            seconds,
+        ),
+        Row("processor time, restore", lambda one: one.restore.processor_seconds, seconds),
         Row("peak memory, first backup", lambda one: one.first.peak_bytes, mebibytes),
         Row("peak memory, restore", lambda one: one.restore.peak_bytes, mebibytes),
     ]

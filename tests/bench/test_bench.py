@@ -62,6 +62,6 @@ def test_ratios_are_the_other_tool_over_ours() -> None:
     ours = Round(Measured(2.0, 2.0, 1 << 20), second, restore, 1 << 20)
     other = Round(Measured(4.0, 2.0, 1 << 20), None, restore, 3 << 20)
     lines = markdown_table({"ours": [ours], "other": [other]}, 4 << 20).splitlines()
-    assert lines[2] == "| first backup | 2.0 s, 2 MiB/s | 4.0 s, 1 MiB/s (2.00x) |"
-    assert lines[3].endswith("| 1.0 s | - |")
+    assert lines[2] == "| first backup | 2.00 s, 2 MiB/s | 4.00 s, 1 MiB/s (2.00x) |"
+    assert lines[3].endswith("| 1.00 s | - |")
     assert "3 MiB (3.00x)" in lines[5]
