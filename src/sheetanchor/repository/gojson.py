@@ -44,7 +44,7 @@ _UNESCAPED = {
     "'": b"'",
 }
 _TIME = re.compile(
-    r"(\d{4})-(\d\d)-(\d\d)T(\d\d):(\d\d):(\d\d)(?:[.,](\d{1,9})\d*)?(?:Z|([+-])(\d\d):(\d\d))", re.ASCII
+    r"(\d{4}-\d\d-\d\d)T(\d\d):(\d\d):(\d\d)(?:[.,](\d{1,9})\d*)?(?:Z|([+-])(\d\d):(\d\d))", re.ASCII
 )
 _DAYS_TO_1970 = 719468
 """Days from 0000-03-01 to 1970-01-01 in the proleptic Gregorian calendar."""
@@ -129,14 +129,13 @@ def parse_time(text: str) -> int:
     match = _TIME.fullmatch(text)
     if match is None:
         raise ValueError(f"not a time: {text[:80]!r}")
-    year, month, day, hour, minute, second = (int(part) for part in match.group(1, 2, 3, 4, 5, 6))
-    if not (1 <= month <= 12 and 1 <= day <= 31 and hour <= 23 and minute <= 59 and second <= 59):
+    day, hour, minute, second, fraction, sign, offset_hours, offset_minutes = match.groups()
+    if hour > "23" or minute > "59" or second > "59":
         raise ValueError(f"not a time: {text[:80]!r}")
-    offset = 0
-    if match[8] is not None:
-        offset = (int(match[9]) * 60 + int(match[10])) * (60 if match[8] == "+" else -60)
-    seconds = _days_from_civil(year, month, day) * 86400 + hour * 3600 + minute * 60 + second - offset
-    return seconds * _SECOND + int((match[7] or "").ljust(9, "0"))
+    seconds = _parse_day(day) * 86400 + int(hour) * 3600 + int(minute) * 60 + int(second)
+    if sign is not None:
+        seconds -= (int(offset_hours) * 60 + int(offset_minutes)) * (60 if sign == "+" else -60)
+    return seconds * _SECOND + (int(fraction.ljust(9, "0")) if fraction else 0)
 
 
 def _refuse_constant(text: str) -> NoReturn:
@@ -192,6 +191,14 @@ def _format_day(day: int) -> str:
     if year > 9999 and month == 2 and day_of_month == 29:
         month, day_of_month = 3, 1
     return f"{min(max(year, 0), 9999):04d}-{month:02d}-{day_of_month:02d}"
+
+
+@lru_cache(maxsize=4096)
+def _parse_day(text: str) -> int:
+    year, month, day = int(text[:4]), int(text[5:7]), int(text[8:])
+    if not (1 <= month <= 12 and 1 <= day <= 31):
+        raise ValueError(f"not a time: {text!r}")
+    return _days_from_civil(year, month, day)
 
 
 def _civil_from_days(day: int) -> tuple[int, int, int]:

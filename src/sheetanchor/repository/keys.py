@@ -120,7 +120,7 @@ def open_key(backend: Backend, password: Secret, hint: Id | None = None) -> Open
         raise damage
     raise WrongPasswordError(
         f"no key of {backend.location} opens with this password",
-        hint="check the password file; `restic key list` with another password shows the keys"
+        hint="check the password file, and that this is the repository it belongs to"
         if len(names) <= MAX_TRIED
         else f"only {MAX_TRIED} of {len(names)} keys are tried; remove keys that are not needed",
     )

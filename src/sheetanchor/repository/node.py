@@ -219,8 +219,14 @@ def _decode_node(item: object) -> Node:
         content=_content(fields.get("content")),
         subtree=_subtree(fields.get("subtree")),
         error=_text(fields, "error"),
-        unknown=tuple((key, gojson.encode(fields[key])) for key in fields.keys() - _KNOWN),
+        unknown=_unknown(fields),
     )
+
+
+def _unknown(fields: dict[str, object]) -> tuple[tuple[str, str], ...]:
+    if _KNOWN.issuperset(fields):
+        return ()
+    return tuple((key, gojson.encode(value)) for key, value in fields.items() if key not in _KNOWN)
 
 
 def _text(fields: dict[str, object], key: str) -> str:
