@@ -19,6 +19,7 @@ from sheetanchor.errors import (
     DamagedRepositoryError,
     NoSpaceError,
     PassingBackendError,
+    ReadOnlyBackendError,
     RepositoryLockedError,
 )
 from sheetanchor.repository.backend.base import Backend, Kind
@@ -317,6 +318,21 @@ def test_a_full_storage_refuses_the_lock_and_leaves_nothing() -> None:
     with pytest.raises(NoSpaceError):
         place.locker().acquire(exclusive=False)
     assert place.names() == []
+
+
+def test_a_read_only_storage_says_so_even_with_a_dead_lock_in_it(dead: ProcessIdentity) -> None:
+    """The caller may then read without a lock: it must not be told that somebody holds one."""
+
+    def refuse() -> None:
+        raise ReadOnlyBackendError("read-only")
+
+    place = Place()
+    place.leave_lock(dead)
+    faults = [Fault(method, 1, 99, before=refuse) for method in ("put", "delete")]
+    place.backend = FaultyBackend(place.memory, *faults)
+    with pytest.raises(ReadOnlyBackendError):
+        place.locker().acquire(exclusive=False)
+    assert len(place.names()) == 1
 
 
 def test_clearing_by_command(place: Place, dead: ProcessIdentity) -> None:

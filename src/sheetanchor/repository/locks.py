@@ -14,6 +14,7 @@ from sheetanchor.errors import (
     BackendError,
     DamagedRepositoryError,
     ObjectAbsentError,
+    ReadOnlyBackendError,
     RepositoryLockedError,
 )
 from sheetanchor.repository.backend.base import Backend, Kind, StoredObject
@@ -45,7 +46,8 @@ class Locker:
         """Take a lock, waiting up to `retry_for` seconds for others; use it as a context manager.
 
         Locks of dead holders are removed. Raises RepositoryLockedError naming a live one,
-        DamagedRepositoryError for a lock that stays unreadable, and what the backend raises.
+        DamagedRepositoryError for a lock that stays unreadable, ReadOnlyBackendError where no lock
+        can be written or removed, and what else the backend raises.
         """
         deadline = self.clock.monotonic() + retry_for
         wait = _FIRST_WAIT
@@ -115,7 +117,7 @@ class Locker:
                 how = "exclusively " if stored.lock.exclusive else ""
                 raise RepositoryLockedError(
                     f"{self.backend.location} is locked {how}by {stored.lock.describe()}",
-                    hint="wait for it to end; if it is gone, `sheetanchor repository unlock` removes its lock",
+                    hint="wait for it; if it is gone, `sheetanchor repository unlock` removes its lock",
                 )
 
     def _stored_patiently(self, listed: StoredObject) -> StoredLock | None:
@@ -144,6 +146,8 @@ class Locker:
         who = stored.lock.describe() if stored.lock is not None else f"{stored.id.hex()[:16]} (unreadable)"
         try:
             self.backend.delete(Kind.LOCKS, stored.id.hex())
+        except ReadOnlyBackendError:
+            raise
         except BackendError as error:
             raise RepositoryLockedError(
                 f"the lock of {who} is dead ({reason}) but cannot be removed: {error.message}",
