@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import subprocess
@@ -126,6 +127,20 @@ def test_a_read_only_disk_is_told_and_can_be_read(small_disk: Path) -> None:
         backend.delete(Kind.DATA, NAME)
     assert backend.get(Kind.DATA, NAME) == b"stored"
     assert [found.name for found in backend.list(Kind.DATA)] == [NAME]
+
+
+def test_a_disk_without_hard_links_will_do(backend: LocalBackend, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On FAT and some shares, where link() fails, a conditional put stores, and still replaces nothing."""
+
+    def no_links(source: str, target: str) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted", source)
+
+    monkeypatch.setattr(os, "link", no_links)
+    backend.put(Kind.LOCKS, NAME, b"first", if_absent=True)
+    with pytest.raises(ObjectExistsError):
+        backend.put(Kind.LOCKS, NAME, b"second", if_absent=True)
+    assert backend.get(Kind.LOCKS, NAME) == b"first"
+    assert [path.name for path in (Path(backend.location) / "locks").iterdir()] == [NAME]
 
 
 @pytest.mark.parametrize("name", ["", "config", "../../etc/passwd", "ab/../" + "c" * 58, "AB" * 32])

@@ -31,6 +31,8 @@ _FILE_MODE = 0o400
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _REFUSED = (errno.EROFS, errno.EACCES, errno.EPERM)
 _PASSING = (errno.EINTR, errno.EAGAIN, errno.EBUSY, errno.ESTALE, errno.ETIMEDOUT, errno.EMFILE, errno.ENFILE)
+_NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.ENOSYS)
+"""FAT, exFAT and some network shares have no hard links."""
 _NO_SYNC = (errno.EINVAL, errno.ENOTSUP)
 """Some network file systems cannot sync; restic tolerates that too."""
 
@@ -74,7 +76,7 @@ class LocalBackend:
         try:
             self._write(temporary, data)
             if if_absent:
-                os.link(temporary, path)
+                _link(temporary, path)
             else:
                 os.rename(temporary, path)
             _sync_directory(directory)
@@ -201,6 +203,18 @@ def _read(descriptor: int, offset: int, length: int) -> bytes:
         parts.append(os.pread(descriptor, length - done, offset + done))
         done += len(parts[-1])
     return b"".join(parts)
+
+
+def _link(temporary: str, path: str) -> None:
+    """Publish a file unless `path` exists; without hard links two writers at once may both win."""
+    try:
+        os.link(temporary, path)
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        if os.path.lexists(path):
+            raise FileExistsError(errno.EEXIST, "exists", path) from error
+        os.rename(temporary, path)
 
 
 def _sync(descriptor: int) -> None:
