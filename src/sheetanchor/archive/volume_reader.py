@@ -89,8 +89,8 @@ def read_volume(
     """Yield the entries of the volume archive in `source`, parents before children.
 
     A stream must be read before the next entry is asked for. A further name of a file is a FILE
-    entry without a stream: `link_target` is the file's first name and, where `links` are known,
-    all names carry the same `hardlink_key` and attributes. Raises HostileArchiveError for absolute
+    entry without a stream: where `links` are known, it has all of the file's attributes and the
+    `hardlink_key` that all its names share; else only `link_target`, the file's first name. Raises HostileArchiveError for absolute
     paths, `..`, entries below a link or a file, duplicates, hard links to what is not there,
     unknown kinds, damage, what goes beyond `limit`, and for devices unless `allow_devices`.
     """
@@ -163,7 +163,7 @@ class _LinkedEntries:
         first = self._first.get(self._links.first_of(entry.path) or b"")
         if first is None:
             return entry
-        return replace(first, path=entry.path, link_target=first.path)
+        return replace(first, path=entry.path)
 
 
 class _Places:
