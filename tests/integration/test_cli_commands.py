@@ -31,18 +31,18 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ShopStack]:
 
 def names(stack: ShopStack) -> list[str]:
     """Return the names of all backups, oldest first."""
-    (backups,) = stack.run("list", "--json").messages
+    (backups,) = stack.call("list", "--json").messages
     return [backup["backup"] for backup in backups]
 
 
 def test_list_shows_all_backups(stack: ShopStack) -> None:
     """Without --json a table, with it one array; tags, status and sizes are there."""
-    (backups,) = stack.run("list", "--json").messages
+    (backups,) = stack.call("list", "--json").messages
     assert [backup["status"] for backup in backups] == ["complete", "complete"]
     assert backups[0]["tags"] == ["before", "test"]
     assert backups[0]["components"] == ["configs", "uploads"]
     assert backups[0]["bytes_read"] == 6 + 256 * 40 + 7 + len("services: {}\n")
-    table = stack.run("list").stdout.splitlines()
+    table = stack.call("list").stdout.splitlines()
     assert table[0].split() == [
         "BACKUP", "TIME", "STATUS", "TIER", "READ", "ADDED", "DURATION", "COMPONENTS", "TAGS"
     ]  # fmt: skip
@@ -52,10 +52,10 @@ def test_list_shows_all_backups(stack: ShopStack) -> None:
 
 def test_show_tells_what_a_backup_holds(stack: ShopStack) -> None:
     """For people the parts, for programs the manifest with its proofs."""
-    shown = stack.run("show", "latest")
+    shown = stack.call("show", "latest")
     assert shown.status == 0
     assert "uploads (volume): saved" in shown.stdout
-    summary = stack.run("show", "latest", "--json").summary
+    summary = stack.call("show", "latest", "--json").summary
     assert summary["backup"] == names(stack)[1]
     assert {component["name"] for component in summary["components"]} == {"uploads", "configs"}
     assert all(component["proof"] for component in summary["components"])
@@ -63,12 +63,12 @@ def test_show_tells_what_a_backup_holds(stack: ShopStack) -> None:
 
 def test_ls_prints_one_harmless_line_per_entry(stack: ShopStack) -> None:
     """A name with an escape sequence and a newline stays one line of visible characters."""
-    listed = stack.run("ls", "latest", "/volumes/uploads").stdout
+    listed = stack.call("ls", "latest", "/volumes/uploads").stdout
     lines = listed.splitlines()
     assert len(lines) == 5
     assert any(line.endswith(r"/volumes/uploads/new\x1b[2J\nname") for line in lines)
     assert all(line.isprintable() for line in lines)
-    *entries, summary = stack.run("ls", "latest", "/volumes/uploads", "--json").messages
+    *entries, summary = stack.call("ls", "latest", "/volumes/uploads", "--json").messages
     assert {entry["message_type"] for entry in entries} == {"entry"}
     assert summary["entries"] == 5
 
@@ -76,14 +76,14 @@ def test_ls_prints_one_harmless_line_per_entry(stack: ShopStack) -> None:
 def test_diff_names_every_change(stack: ShopStack) -> None:
     """Changed content, a new and a removed file; nothing else below the volume."""
     before, after = names(stack)
-    *changes, summary = stack.run("diff", before, after, "--json").messages
+    *changes, summary = stack.call("diff", before, after, "--json").messages
     found = {(change["change"], change["path"]) for change in changes if "uploads/" in change["path"]}
     assert ("M", "/volumes/uploads/a.txt") in found
     assert ("-", "/volumes/uploads/sub/b.txt") in found
     assert {sign for sign, path in found if "new" in path} == {"+"}
     assert summary["added"] == 1
     assert summary["removed"] == 1
-    assert "M  /volumes/uploads/a.txt  (6 B -> 15 B)" in stack.run("diff", before, after).stdout
+    assert "M  /volumes/uploads/a.txt  (6 B -> 15 B)" in stack.call("diff", before, after).stdout
 
 
 def test_dump_writes_the_bytes_and_nothing_else(stack: ShopStack) -> None:
@@ -116,7 +116,7 @@ def test_a_closed_pipe_does_not_fail_a_listing(stack: ShopStack) -> None:
 @pytest.mark.parametrize("options", [[], ["--read-data"]], ids=str)
 def test_verify_proves_a_backup_whole(stack: ShopStack, options: list[str]) -> None:
     """Exit 0 and what was looked at; the bytes only when they were asked for."""
-    done = stack.run("verify", "--json", *options)
+    done = stack.call("verify", "--json", *options)
     assert done.status == 0
     assert done.summary["status"] == "whole"
     assert (done.summary["bytes_checked"] > 10_000) is bool(options)
@@ -125,7 +125,7 @@ def test_verify_proves_a_backup_whole(stack: ShopStack, options: list[str]) -> N
 @pytest.mark.parametrize("options", [[], ["--read-data"], ["--read-data=50%"]], ids=str)
 def test_check_proves_the_repository_whole(stack: ShopStack, options: list[str]) -> None:
     """Exit 0, counts of what is there, and bytes only when they were read."""
-    done = stack.run("repository", "check", "--json", *options)
+    done = stack.call("repository", "check", "--json", *options)
     assert done.status == 0, done.stderr
     assert done.summary["status"] == "whole"
     assert done.summary["snapshots"] == 6
@@ -135,12 +135,12 @@ def test_check_proves_the_repository_whole(stack: ShopStack, options: list[str])
 def test_a_target_gets_the_files_and_nothing_live_is_touched(stack: ShopStack, tmp_path: Path) -> None:
     """`restore --target` needs no confirmation and refuses a directory that holds something."""
     before = (stack.uploads / "a.txt").stat()
-    done = stack.run("restore", names(stack)[0], "--target", str(tmp_path / "out"), "--only", "uploads")
+    done = stack.call("restore", names(stack)[0], "--target", str(tmp_path / "out"), "--only", "uploads")
     assert done.status == 0, done.stderr
     assert (tmp_path / "out/volumes/uploads/a.txt").read_text() == "first\n"
     assert not (tmp_path / "out/configs").exists()
     assert (stack.uploads / "a.txt").stat() == before
-    again = stack.run("restore", "latest", "--target", str(tmp_path / "out"))
+    again = stack.call("restore", "latest", "--target", str(tmp_path / "out"))
     assert again.status == 1
     assert "is not empty" in again.stderr
 
@@ -148,11 +148,11 @@ def test_a_target_gets_the_files_and_nothing_live_is_touched(stack: ShopStack, t
 def test_a_dry_run_shows_the_plan_and_touches_nothing(stack: ShopStack) -> None:
     """The plan names components, room and steps; --json gives it as one summary."""
     before = (stack.uploads / "a.txt").stat()
-    shown = stack.run("restore", names(stack)[0], "--dry-run")
+    shown = stack.call("restore", names(stack)[0], "--dry-run")
     assert shown.status == 0
     assert "uploads" in shown.stdout
     assert "swap the live state for it" in shown.stdout
-    plan = stack.run("restore", names(stack)[0], "--dry-run", "--json").summary
+    plan = stack.call("restore", names(stack)[0], "--dry-run", "--json").summary
     assert [step for step in plan["steps"] if step.startswith("swap:")] == ["swap:uploads", "swap:configs"]
     assert (stack.uploads / "a.txt").stat() == before
     assert len(names(stack)) == 2
@@ -160,9 +160,9 @@ def test_a_dry_run_shows_the_plan_and_touches_nothing(stack: ShopStack) -> None:
 
 def test_config_check_and_schema(stack: ShopStack) -> None:
     """The configuration is read without a connection to anything; the schema is JSON."""
-    checked = stack.run("config", "check", "--json").summary
+    checked = stack.call("config", "check", "--json").summary
     assert checked["stack"] == "shop"
-    (schema,) = stack.run("config", "schema", "--json").messages
+    (schema,) = stack.call("config", "schema", "--json").messages
     assert schema["properties"].keys() >= {"stack", "repository", "components"}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import pty
@@ -9,9 +10,12 @@ import select
 import subprocess
 import sys
 import time
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from sheetanchor.cli.main import main
 
 PROGRAM = Path(sys.executable).with_name("sheetanchor")
 PASSWORD = "correct horse battery staple"
@@ -79,7 +83,7 @@ class ShopStack:
         (directory / "password").write_text(PASSWORD + "\n")
         (directory / "password").chmod(0o600)
         if repository:
-            done = stack.run("init")
+            done = stack.call("init")
             assert done.status == 0, done.stderr
         return stack
 
@@ -88,12 +92,19 @@ class ShopStack:
         return [str(PROGRAM), "--config", str(self.config), *arguments]
 
     def run(self, *arguments: str, **environment: str) -> Done:
-        """Run the program to its end, without a terminal."""
+        """Run the program to its end in a process of its own, without a terminal."""
         return run(self.command(*arguments), environment, self.directory)
+
+    def call(self, *arguments: str) -> Done:
+        """Run the program's entry in this process: the same but for half a second of imports."""
+        stdout, stderr = io.StringIO(), io.StringIO()
+        with redirect_stdout(stdout), redirect_stderr(stderr):
+            status = main(["--config", str(self.config), *arguments])
+        return Done(status, stdout.getvalue(), stderr.getvalue())
 
     def backup(self, *arguments: str) -> str:
         """Make a complete backup; return its name."""
-        done = self.run("backup", "--json", *arguments)
+        done = self.call("backup", "--json", *arguments)
         assert done.status == 0, (done.stdout, done.stderr)
         return str(done.summary["backup"])
 

@@ -63,5 +63,5 @@ def read_data_share(value: str | None) -> bool | float:
     try:
         share = parse_percent(value)
     except ValueError as error:
-        raise UsageError(f"--read-data: {error}") from error
+        raise UsageError(f"--read-data: {error}", hint="without a share all of it is read") from error
     return True if share == 1 else share
