@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 
+import obstore
 import pytest
 
 from sheetanchor.clock import SystemClock
@@ -13,7 +14,7 @@ from sheetanchor.repository.backend.base import Kind
 from sheetanchor.repository.backend.local import LocalBackend
 from sheetanchor.repository.backend.location import open_backend
 from sheetanchor.repository.backend.s3 import S3Backend, parse_s3_url
-from support.s3_server import ENVIRONMENT, location, moto_server
+from support.s3_server import ENVIRONMENT, location, make_bucket, moto_server
 
 
 @pytest.mark.parametrize(
@@ -84,6 +85,19 @@ def endpoint() -> Iterator[str]:
     """A moto server without buckets."""
     with moto_server() as address:
         yield address
+
+
+def test_a_big_object_goes_up_in_parts(endpoint: str) -> None:
+    """An object over the limit is stored whole through a multipart upload, and read in ranges."""
+    make_bucket(endpoint, "parts")
+    backend = S3Backend(location(endpoint, "parts/p"), largest_put=6 << 20, part_size=5 << 20)
+    data = random.Random(2).randbytes(12 << 20)
+    backend.put(Kind.DATA, "ab" * 32, memoryview(data))
+    assert backend.get(Kind.DATA, "ab" * 32) == data
+    assert backend.get(Kind.DATA, "ab" * 32, (10 << 20) - 5, 10) == data[(10 << 20) - 5 :][:10]
+    tag = obstore.head(S3Backend(location(endpoint, "parts"))._store, "p/data/ab/" + "ab" * 32)["e_tag"]
+    assert tag is not None
+    assert tag.strip('"').endswith("-3"), "S3 marks an object of three parts so"
 
 
 def test_a_missing_bucket_is_named(endpoint: str) -> None:

@@ -32,9 +32,9 @@ from sheetanchor.secret import Secret
 
 _AMAZON = ".amazonaws.com"
 _CONCURRENCY = 8
-_SINGLE_PUT = 128 << 20
-"""Larger objects go up in parts."""
-_PART = 64 << 20
+LARGEST_PUT = 128 << 20
+"""Larger objects go up in parts; bytes."""
+PART_SIZE = 64 << 20
 _CONNECT_TIMEOUT = timedelta(seconds=15)
 _REQUEST_TIMEOUT = timedelta(minutes=10)
 _NO_RANGES = "non-partial response"
@@ -96,8 +96,12 @@ def parse_s3_url(url: str, environment: Mapping[str, str]) -> S3Location:
 class S3Backend:
     """Keeps objects in a bucket, which has to exist."""
 
-    def __init__(self, location: S3Location) -> None:
+    def __init__(
+        self, location: S3Location, *, largest_put: int = LARGEST_PUT, part_size: int = PART_SIZE
+    ) -> None:
         self._location = location
+        self._largest_put = largest_put
+        self._part_size = part_size
         self._store = _connect(location)
 
     @property
@@ -123,7 +127,7 @@ class S3Backend:
         key = self._key(kind, name)
         if if_absent and self._exists(kind, name):
             raise ObjectExistsError(f"{self.location}: {key} exists already")
-        big = len(data) > _SINGLE_PUT and not if_absent
+        big = len(data) > self._largest_put and not if_absent
         try:
             obstore.put(
                 self._store,
@@ -131,7 +135,7 @@ class S3Backend:
                 data,
                 mode="create" if if_absent else "overwrite",
                 use_multipart=big,
-                chunk_size=_PART,
+                chunk_size=self._part_size,
                 max_concurrency=2,
             )
         except AlreadyExistsError as error:
