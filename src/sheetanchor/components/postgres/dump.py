@@ -18,8 +18,8 @@ from sheetanchor.components.postgres.snapshot import Frozen, frozen_database
 from sheetanchor.components.postgres.tools import Tools
 from sheetanchor.errors import ComponentError, ProcessError
 
-LOCK_WAIT = "20s"
-ATTEMPTS = 3
+LOCK_WAIT = "2s"
+ATTEMPTS = 10
 
 
 class Capture:
@@ -85,7 +85,7 @@ class Capture:
         """Dump and count at once; None where pg_dump failed before it wrote anything, unless `last`.
 
         An ALTER TABLE that waits for our lock makes pg_dump wait behind it, for ever: pg_dump
-        gives up after a while, our lock is let go, and the next attempt comes after the change.
+        gives up soon, our lock is let go, and the next attempt comes after the change.
         """
         argv = [
             self._tools.path("pg_dump"),
