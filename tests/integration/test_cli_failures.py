@@ -8,7 +8,8 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -231,28 +232,18 @@ def test_an_interrupted_backup_leaves_nothing_half(stack: ShopStack, number: sig
 
 def test_a_closed_terminal_does_not_stop_a_backup(stack: ShopStack) -> None:
     """SIGHUP, which a lost SSH session sends, is ignored: the backup is complete."""
-    _fill(stack.uploads)
-    child = subprocess.Popen(
-        stack.command("backup", "--json"), stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    )
-    _wait_for_packs(stack.repository, child)
-    child.send_signal(signal.SIGHUP)
-    stdout, stderr = child.communicate(timeout=120)
-    assert child.returncode == 0, stderr
-    assert json.loads(stdout.splitlines()[-1])["status"] == "complete"
+    with _held_backup(stack) as child:
+        child.send_signal(signal.SIGHUP)
+    assert child.returncode == 0
+    assert stack.call("list", "--json").messages[0][0]["status"] == "complete"
 
 
 def test_a_second_backup_at_once_is_locked_out(stack: ShopStack) -> None:
     """Exit 11, naming the run that goes on; that one is complete."""
-    _fill(stack.uploads)
-    child = subprocess.Popen(stack.command("backup"), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    try:
-        _wait_for_packs(stack.repository, child)
+    with _held_backup(stack) as child:
         second = stack.run("backup")
         assert second.status == 11
         assert f"(process {child.pid})" in error_lines(second)[0]
-    finally:
-        child.communicate(timeout=120)
     assert child.returncode == 0
 
 
@@ -324,6 +315,24 @@ def test_init_writes_what_is_missing_and_keeps_what_is_there(tmp_path: Path) -> 
     assert "never changes a configuration" in refused.stderr
     secret = (tmp_path / "pw").read_text().strip()
     assert secret not in first.stdout + first.stderr + again.stdout + again.stderr
+
+
+@contextmanager
+def _held_backup(stack: ShopStack) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a backup that does not end before the block does: its first component waits for a file to go."""
+    mark = stack.directory / "running"
+    wait = json.dumps(["sh", "-c", f"touch '{mark}'; while [ -e '{mark}' ]; do sleep 0.05; done"])
+    written = stack.config.read_text()
+    stack.config.write_text(written.replace("srv/uploads}", f"srv/uploads, pre: [{wait}]}}"))
+    child = subprocess.Popen(stack.command("backup"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        while not mark.exists():
+            assert child.poll() is None
+            time.sleep(0.05)
+        yield child
+    finally:
+        mark.unlink(missing_ok=True)
+        child.wait(120)
 
 
 def _fill(directory: Path) -> None:

@@ -16,7 +16,9 @@ group = new_group("Check the configuration, describe it to editors.", EPILOG)
 @group.command(
     "check",
     cls=Command,
-    epilog=examples("sheetanchor --config /etc/sheetanchor/sheetanchor.yml config check"),
+    epilog=examples(
+        "sheetanchor config check", "sheetanchor --config /etc/sheetanchor/sheetanchor.yml config check"
+    ),
 )
 def check(context: Context, as_json: Json = False) -> None:
     """Read the configuration and say what is in it; connects to nothing."""
