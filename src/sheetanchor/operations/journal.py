@@ -54,6 +54,12 @@ class JournalState:
         steps = [*self.done, *([self.begun] if self.begun else [])]
         return any(step.startswith(("swap:", "stop:")) for step in steps)
 
+    @property
+    def clearing_up(self) -> bool:
+        """Say whether the old state may be partly removed: the restore can then only go on."""
+        steps = [*self.done, *([self.begun] if self.begun else [])]
+        return any(step.startswith("discard:") for step in steps)
+
 
 class Journal:
     """Appends to one restore's journal."""

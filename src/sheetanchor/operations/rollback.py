@@ -34,6 +34,10 @@ def rollback(environment: Environment, catalog: Catalog, journals: JournalStore)
     Raises PlanRefusedError when there is nothing to take back.
     """
     state = journals.unfinished()
+    if state is not None and state.clearing_up:
+        # The restored data is live and the old is partly gone: only forward from here.
+        resume(environment, catalog, journals)
+        state = None
     if state is not None and not state.request.in_place:
         return _undo(environment, state, journals)
     state = state or journals.last_finished()

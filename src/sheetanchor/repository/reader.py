@@ -58,7 +58,9 @@ class Reader:
         return found
 
     def walk(self, tree: Id, path: str | bytes = b"") -> Iterator[tuple[bytes, Node]]:
-        """Yield the node at `path` as b"" and all below it with relative paths, parents first.
+        """Yield the node at `path` as b"" and all below it with relative paths.
+
+        What is in a directory follows it at once, as tar needs it to put back its time.
 
         Walking a whole tree (`path` "") yields no root: it has no node. Raises RepositoryError
         when nothing is stored there, DamagedRepositoryError.
@@ -66,16 +68,17 @@ class Reader:
         inside, node = self._place(tree, path)
         if node is not None:
             yield b"", node
-        stack = [(b"", inside)] if inside is not None else []
+        stack = [(b"", iter(self.children(inside)))] if inside is not None else []
         while stack:
-            prefix, current = stack.pop()
-            below: list[tuple[bytes, Id]] = []
-            for child in self.children(current):
-                name = prefix + b"/" + child.name if prefix else child.name
-                yield name, child
-                if child.type is NodeType.DIRECTORY:
-                    below.append((name, subtree_of(child)))
-            stack.extend(reversed(below))
+            prefix, siblings = stack[-1]
+            child = next(siblings, None)
+            if child is None:
+                stack.pop()
+                continue
+            name = prefix + b"/" + child.name if prefix else child.name
+            yield name, child
+            if child.type is NodeType.DIRECTORY:
+                stack.append((name, iter(self.children(subtree_of(child)))))
 
     def locate(self, node: Node) -> int:
         """Check that every blob of a file is in the index; return the content's length in bytes.

@@ -265,7 +265,7 @@ def _node_of(entry: EntryLike, name: bytes) -> Node:
         inode=inode,
         device_id=device_id,
         links=0 if kind in (NodeType.DIRECTORY, NodeType.FIFO) else max(1, entry.links),
-        link_target=entry.link_target,
+        link_target=entry.link_target if kind is NodeType.SYMLINK else b"",
         xattrs=tuple(entry.xattrs),
         device=entry.device,
     )
