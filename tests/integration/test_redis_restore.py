@@ -23,15 +23,21 @@ from sheetanchor.components.redis.staged import RedisStaged
 from sheetanchor.errors import ComponentError, PlanRefusedError, SheetanchorError
 from sheetanchor.secret import Secret
 from support.directory_store import DirectorySink, DirectorySource
-from support.redis import LiveServer, component, live_server, programs, state
+from support.redis import LiveServer, component, free_port, live_server, programs, state
 from support.redis_cases import DATABASES, fill
 
 TOKEN = "20240102T030405"
-SETTINGS = {
-    "append-only file": ("appendonly yes",),
-    "snapshots": ("save 3600 1",),
-    "no persistence": ('save ""',),
-    "disk replication": ("appendonly yes", "repl-diskless-sync no", "masterauth own-secret", "masteruser me"),
+RESTARTS = {
+    "append-only file": ("kill", "appendonly yes"),
+    "snapshots": ("stop", "save 3600 1"),
+    "no persistence": ("kill", 'save ""'),
+    "disk replication": (
+        "stop",
+        "appendonly yes",
+        "repl-diskless-sync no",
+        "masterauth own-secret",
+        "masteruser me",
+    ),
 }
 
 
@@ -89,11 +95,11 @@ def saved(program: Path, tmp_path: Path) -> Iterator[Saved]:
         yield save(server, tmp_path)
 
 
-@pytest.mark.parametrize("settings", SETTINGS)
-@pytest.mark.parametrize("ending", ["stop", "kill"])
-def test_restored_data_survives_a_restart(program: Path, tmp_path: Path, settings: str, ending: str) -> None:
+@pytest.mark.parametrize("kind", RESTARTS)
+def test_restored_data_survives_a_restart(program: Path, tmp_path: Path, kind: str) -> None:
     """Started again from its own files, the server holds what was restored; after undo, the old data."""
-    with live_server(program, tmp_path / "live", *SETTINGS[settings]) as server:
+    ending, *settings = RESTARTS[kind]
+    with live_server(program, tmp_path / "live", *settings) as server:
         saved = save(server, tmp_path)
         changed = saved.now()
         with server.client() as connection:
@@ -349,6 +355,29 @@ def _wait_for_replica(master: LiveServer) -> None:
         while connection.info("replication")["connected_slaves"] < 1:
             assert time.monotonic() < deadline
             time.sleep(0.05)
+
+
+def test_sentinel_is_noticed(program: Path, tmp_path: Path) -> None:
+    """Sentinel would take the exchange for a failure: the plan is refused while one watches."""
+    with live_server(program, tmp_path / "live") as server:
+        saved = save(server, tmp_path)
+        configuration = tmp_path / "sentinel.conf"
+        configuration.write_text(
+            f"port {free_port()}\ndir {tmp_path}\nsentinel monitor cache 127.0.0.1 {server.port} 1\n"
+        )
+        sentinel = subprocess.Popen([program, configuration, "--sentinel"], stdout=subprocess.DEVNULL)
+        try:
+            deadline = time.monotonic() + 20
+            target = component(server, tmp_path / "work")
+            while not any(
+                "Sentinel" in refusal
+                for refusal in target.estimate(saved.source, saved.proof, in_place=False).refusals
+            ):
+                assert time.monotonic() < deadline
+                time.sleep(0.1)
+        finally:
+            sentinel.kill()
+            sentinel.wait(10)
 
 
 def test_plan_refuses_what_cannot_work(saved: Saved) -> None:

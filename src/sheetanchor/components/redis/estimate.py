@@ -14,6 +14,9 @@ from sheetanchor.components.redis.wire import RefusedCommandError, Wire, as_byte
 from sheetanchor.config.models import RedisConfig
 from sheetanchor.errors import ToolError
 
+KEYS_PER_SECOND = 50_000
+"""Small keys that are read and compared in a second by one core."""
+
 
 def estimate(config: RedisConfig, context: Context, proof: RedisProof) -> StageEstimate:
     """Look at the live server and at this machine; touches nothing.
@@ -53,7 +56,7 @@ def _refusals(wire: Wire, told: ServerFacts, proof: RedisProof, written_by: Vers
     if told.max_memory_bytes and proof.memory_bytes > told.max_memory_bytes:
         found.append(
             f"{address} may use {told.max_memory_bytes:,} bytes (maxmemory), "
-            f"the data takes {proof.memory_bytes:,}: keys would be evicted"
+            f"the data takes {proof.memory_bytes:,}: keys would be evicted, or writes refused"
         )
     if setting(wire, "masterauth") is None:
         found.append(f"{address} does not let the user run CONFIG GET and CONFIG SET")
@@ -63,7 +66,11 @@ def _refusals(wire: Wire, told: ServerFacts, proof: RedisProof, written_by: Vers
 
 
 def _notes(told: ServerFacts, proof: RedisProof) -> list[str]:
-    notes = ["writes are held while the data is exchanged; blocked commands such as BLPOP are cut off"]
+    seconds = 1 + proof.keys // KEYS_PER_SECOND
+    notes = [
+        f"writes are held while the data is exchanged and compared, for about {seconds} s; "
+        "blocked commands such as BLPOP are cut off"
+    ]
     if told.replicas:
         notes.append(f"{told.replicas} replicas will follow by a full synchronisation")
     available = _memory_available()
