@@ -108,7 +108,7 @@ class Comparison:
             self._compare_open(fd, node, path)
             return fd
         if kind is NodeType.FILE:
-            fd = filesystem.open_file(name, parent)
+            fd, _ = filesystem.open_file(name, parent)
             try:
                 self._compare_open(fd, node, path)
                 self._content(fd, node, path)

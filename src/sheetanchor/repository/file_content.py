@@ -79,9 +79,8 @@ class FileReader:
         return node, content, changed
 
     def _read_once(self, name: bytes, parent: int, *, whole: bool) -> tuple[Node, PendingContent, bool]:
-        fd = filesystem.open_file(name, parent)
+        fd, before = filesystem.open_file(name, parent)
         try:
-            before = os.fstat(fd)
             node = filesystem.node_from_status(name, before, self._owners)
             content, size = self._store(fd, before.st_size, whole=whole)
             node.xattrs = filesystem.xattrs_of(fd)

@@ -64,19 +64,21 @@ def open_directory(name: bytes, parent: int) -> int:
     return os.open(name, _DIRECTORY_FLAGS | os.O_NOFOLLOW, dir_fd=parent)
 
 
-def open_file(name: bytes, parent: int) -> int:
-    """Open a regular file below `parent` for reading; the access time is left alone if allowed.
+def open_file(name: bytes, parent: int) -> tuple[int, os.stat_result]:
+    """Open a regular file below `parent` for reading; return it with its status.
 
+    The access time is left alone if that is allowed.
     Raises OSError, also when the name has become something else than a regular file.
     """
     try:
         fd = os.open(name, _FILE_FLAGS | os.O_NOATIME, dir_fd=parent)
     except PermissionError:
         fd = os.open(name, _FILE_FLAGS, dir_fd=parent)
-    if not stat.S_ISREG(os.fstat(fd).st_mode):
+    status = os.fstat(fd)
+    if not stat.S_ISREG(status.st_mode):
         os.close(fd)
         raise OSError(errno.ESTALE, "is no regular file any more")
-    return fd
+    return fd, status
 
 
 def names(directory: int) -> list[bytes]:

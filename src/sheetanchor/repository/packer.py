@@ -120,6 +120,7 @@ class Packer:
         self._take_buffer = take_buffer
         self._complete = complete
         self._open: list[OpenPack | None] = [None] * OPEN_PACKS
+        self._random_bytes = bytearray()
         self._lock = threading.Lock()
 
     def add(self, blob_id: Id, payload: bytes | memoryview, uncompressed_length: int) -> int:
@@ -147,7 +148,7 @@ class Packer:
             self._complete(pack)
 
     def _with_room(self, length: int) -> OpenPack:
-        slot = secrets.randbelow(OPEN_PACKS)
+        slot = self._random_slot()
         pack = self._open[slot]
         if pack is not None and pack.fits(length):
             return pack
@@ -157,6 +158,12 @@ class Packer:
         pack = OpenPack(self._type, self._take_buffer(), self._sealer)
         self._open[slot] = pack
         return pack
+
+    def _random_slot(self) -> int:
+        """Return a random slot; the caller holds the lock. Asking the system for each is slow."""
+        if not self._random_bytes:
+            self._random_bytes = bytearray(secrets.token_bytes(1024))
+        return self._random_bytes.pop() % OPEN_PACKS
 
     def _add_alone(self, blob_id: Id, payload: bytes | memoryview, uncompressed_length: int) -> None:
         length = len(payload) + OVERHEAD
