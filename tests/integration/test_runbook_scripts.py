@@ -210,6 +210,40 @@ def test_a_part_that_fails_is_told_and_the_rest_is_kept(stack: StackUnderTest, b
     assert (backups / found.group() / "postgres_dump.sql").exists()
 
 
+def test_an_archive_of_the_old_scripts_restores_on_trust(
+    stack: StackUnderTest, tmp_path: Path, backups: Path
+) -> None:
+    """pg_dumpall, dump.rdb and `tar czf` by hand: refused without --trust-archive, restored with it."""
+    before = stack.describe()
+    name = "backup_20240101_020000"
+    folder = backups / name
+    (folder / "volumes").mkdir(parents=True)
+    server = stack.postgres.server
+    with (folder / "postgres_dump.sql").open("wb") as dump:
+        argv = [server.tools.directory / "pg_dumpall", "-d", server.url()]
+        subprocess.run(argv, stdout=dump, check=True)
+    with stack.redis.server.client() as client:
+        client.save()
+    shutil.copy(next(stack.directory.glob("cache/**/*.rdb")), folder / "redis_dump.rdb")
+    volume = folder / "volumes" / "uploads.tar.gz"
+    subprocess.run(["tar", "--format=posix", "-czf", volume, "-C", stack.volume.live, "."], check=True)
+    subprocess.run(["tar", "-czf", f"{name}.tar.gz", name], cwd=backups, check=True)
+    shutil.rmtree(folder)
+    stack.change()
+    variables = {"BACKUP_DIR": str(backups), "SHEETANCHOR_CONFIG": str(another_repository(stack, tmp_path))}
+    changed = stack.describe()
+    refused = run_script(stack, "restore.sh", name, "--no-confirm", **variables)
+    assert refused.returncode == 1, refused.stdout + refused.stderr
+    assert "--trust-archive" in refused.stderr
+    assert stack.describe() == changed
+    done = run_script(stack, "restore.sh", name, "--no-confirm", "--trust-archive", **variables)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "unproven" in done.stdout + done.stderr
+    after = stack.describe()
+    for part in ("postgres", "redis"):
+        assert after[part] == before[part]
+
+
 WRONG_SETTINGS = {
     "encryption without a key": ({"ENCRYPT_BACKUP": "true"}, "no key"),
     "a word that is no truth": (
@@ -268,12 +302,10 @@ def test_scripts_work_where_the_runbook_copies_them(stack: StackUnderTest, tmp_p
     programs.mkdir()
     (programs / "sheetanchor").symlink_to(PROGRAM)
     variables = {"PATH": f"/usr/bin:/bin:{programs}", "SHEETANCHOR": "", "SHEETANCHOR_CONFIG": ""}
-    variables |= {"ARCHIVE": "none", "SKIP_POSTGRES": "true"}
+    variables["ARCHIVE"] = "none"
     for cwd in (home, Path("/")):
         script = home / "scripts" / "backup.sh"
-        done = run_script(
-            stack, script, cwd=cwd, BACKUP_DIR=str(tmp_path / "backups"), ARCHIVE="none", **variables
-        )
+        done = run_script(stack, script, cwd=cwd, **variables)
         assert done.returncode == 0, done.stdout + done.stderr
         done = run_script(stack, home / "scripts" / "monitor_backups.sh", cwd=cwd, **variables)
         assert done.returncode == 0, done.stdout + done.stderr
@@ -281,7 +313,7 @@ def test_scripts_work_where_the_runbook_copies_them(stack: StackUnderTest, tmp_p
 
 def test_monitoring_speaks_as_plugins_do(stack: StackUnderTest, tmp_path: Path) -> None:
     """0 fresh, 1 and 2 too old, 2 none at all, 3 cannot be told; the first word says the same."""
-    done = run_script(stack, "backup.sh", ARCHIVE="none", SKIP_POSTGRES="true")
+    done = run_script(stack, "backup.sh", ARCHIVE="none")
     assert done.returncode == 0, done.stderr
     empty = another_repository(stack, tmp_path)
     broken = tmp_path / "broken.yml"
@@ -330,9 +362,7 @@ def test_an_unknown_backup_is_told(stack: StackUnderTest, tmp_path: Path) -> Non
 def test_help_of_every_script() -> None:
     """--help prints the comment at the script's head, to its end."""
     for script in SCRIPTS.glob("*.sh"):
-        done = subprocess.run(
-            [script, "--help"], capture_output=True, text=True, check=True, env={**os.environ}
-        )
+        done = subprocess.run([script, "--help"], capture_output=True, text=True, check=True)
         assert f"./deploy/scripts/{script.name}" in done.stdout
         assert "SHEETANCHOR_CONFIG" in done.stdout
         assert "set -" not in done.stdout

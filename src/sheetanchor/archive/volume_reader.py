@@ -90,9 +90,11 @@ def read_volume(
 
     A stream must be read before the next entry is asked for. A further name of a file is a FILE
     entry without a stream: where `links` are known, it has all of the file's attributes and the
-    `hardlink_key` that all its names share; else only `link_target`, the file's first name. Raises HostileArchiveError for absolute
-    paths, `..`, entries below a link or a file, duplicates, hard links to what is not there,
-    unknown kinds, damage, what goes beyond `limit`, and for devices unless `allow_devices`.
+    `hardlink_key` that all its names share; else only `link_target`, the file's first name.
+
+    Raises HostileArchiveError for absolute paths, `..`, entries below a link or a file, duplicates,
+    hard links to what is not there, unknown kinds, damage, what goes beyond `limit`, and for
+    devices unless `allow_devices`.
     """
     places = _Places(what)
     linked = _LinkedEntries(links or HardLinks())
