@@ -25,6 +25,7 @@ CASES: dict[str, CaseFactory] = {
     "redis": redis_case,
     "valkey": valkey_case,
 }
+SERVERS = ("postgres", "redis", "valkey")
 TOKEN = "20240102T030405"
 
 
@@ -47,7 +48,9 @@ class Saved:
         return self.case.component().resume(TOKEN, self.source)
 
 
-@pytest.fixture(params=CASES)
+@pytest.fixture(
+    params=[pytest.param(name, marks=pytest.mark.slow if name in SERVERS else ()) for name in CASES]
+)
 def saved(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Saved]:
     """Capture a live thing and change it after that."""
     with CASES[request.param](tmp_path) as case:

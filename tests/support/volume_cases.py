@@ -18,7 +18,7 @@ from sheetanchor.components.base import Component, Entry, EntryType
 from sheetanchor.components.volume import VolumeComponent
 from sheetanchor.config.models import VolumeConfig
 from support.component_cases import ComponentCase, context
-from support.directory_store import DirectorySource
+from support.directory_store import DirectorySink, DirectorySource
 from support.programs import require_root
 
 CLONE_NEWNS = 0x00020000
@@ -121,6 +121,24 @@ class VolumeCase:
         with staged.open("r+b") as file:
             file.write(b"X")
         os.utime(staged, ns=(before.st_mtime_ns, before.st_mtime_ns))
+
+
+class StoredVolume:
+    """A filled volume that was captured into a directory and then changed."""
+
+    def __init__(self, directory: Path, *exclude: str) -> None:
+        self.live = directory / "srv" / "uploads"
+        self.live.mkdir(parents=True, exist_ok=True)
+        fill(self.live)
+        config = VolumeConfig(name="uploads", type="volume", path=self.live, exclude=exclude)
+        self.volume = VolumeComponent(config, context(directory))
+        self.before = describe(self.live)
+        self.proof = self.volume.capture(DirectorySink(directory / "store"))
+        self.source = DirectorySource(directory / "store")
+        case = VolumeCase(directory, self.live, exclude)
+        self.leftovers = case.leftovers
+        case.change()
+        self.changed = describe(self.live)
 
 
 class ExcludingVolumeCase(VolumeCase):

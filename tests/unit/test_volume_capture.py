@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,8 @@ from support.component_cases import context
 from support.directory_store import DirectorySink, DirectorySource
 from support.programs import require_root
 from support.volume_cases import fill, make_socket, mounted
+
+NOBODY = 65534
 
 
 def _volume(tmp_path: Path, path: Path, *exclude: str) -> VolumeComponent:
@@ -135,26 +138,26 @@ def test_running_postgres_is_refused(tmp_path: Path, place: str) -> None:
 def test_unreadable_file_fails_after_the_rest_is_stored(tmp_path: Path) -> None:
     """What cannot be read is named; everything else is in the sink; lenient makes it a warning."""
     require_root()
-    live = tmp_path / "live"
-    live.mkdir()
-    (live / "readable").write_text("x")
-    (live / "secret").write_text("y")
-    (live / "secret").chmod(0)
-    tmp_path.chmod(0o755)
-    for parent in tmp_path.parents[:2]:
-        parent.chmod(0o755)
-    (tmp_path / "store").mkdir()
-    os.chown(tmp_path / "store", 65534, 65534)
-    volume = _volume(tmp_path, live)
-    os.seteuid(65534)
-    try:
-        with pytest.raises(IncompleteCaptureError, match=r"could not be read: .*secret") as failure:
-            volume.capture(DirectorySink(tmp_path / "store"))
-        assert os.listdir(tmp_path / "store") == ["readable"]
-        (tmp_path / "store" / "readable").unlink()
-        lenient = volume.capture(DirectorySink(tmp_path / "store"), lenient=True)
-    finally:
-        os.seteuid(0)
+    # pytest's own directories are closed to the user that this runs as.
+    with tempfile.TemporaryDirectory() as place:
+        live, store = Path(place) / "live", Path(place) / "store"
+        live.mkdir()
+        store.mkdir()
+        (live / "readable").write_text("x")
+        (live / "secret").write_text("y")
+        (live / "secret").chmod(0)
+        os.chown(place, NOBODY, NOBODY)
+        os.chown(store, NOBODY, NOBODY)
+        volume = _volume(tmp_path, live)
+        os.seteuid(NOBODY)
+        try:
+            with pytest.raises(IncompleteCaptureError, match=r"could not be read: .*secret") as failure:
+                volume.capture(DirectorySink(store))
+            assert os.listdir(store) == ["readable"]
+            (store / "readable").unlink()
+            lenient = volume.capture(DirectorySink(store), lenient=True)
+        finally:
+            os.seteuid(0)
     assert isinstance(failure.value.proof, VolumeProof)
     assert failure.value.proof.files == 1
     assert any("secret" in warning for warning in lenient.warnings)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,35 +14,17 @@ from sheetanchor.components.exchange import Exchange
 from sheetanchor.components.volume import VolumeComponent, VolumeProof
 from sheetanchor.components.work_folder import WorkFolder
 from sheetanchor.config.models import VolumeConfig
-from sheetanchor.errors import ComponentError, NoSpaceError, NothingThereError, ProofMismatchError
+from sheetanchor.errors import ComponentError, NothingThereError, ProofMismatchError
 from support.component_cases import context
-from support.directory_store import DirectorySink, DirectorySource
-from support.volume_cases import VolumeCase, describe, fill, mounted
+from support.directory_store import DirectorySource
+from support.volume_cases import StoredVolume, VolumeCase, describe
 
 TOKEN = "20240102T030405"
 
 
-class Stored:
-    """A volume that was captured and then changed."""
-
-    def __init__(self, directory: Path, *exclude: str) -> None:
-        self.live = directory / "srv" / "uploads"
-        self.live.mkdir(parents=True, exist_ok=True)
-        fill(self.live)
-        config = VolumeConfig(name="uploads", type="volume", path=self.live, exclude=exclude)
-        self.volume = VolumeComponent(config, context(directory))
-        self.before = describe(self.live)
-        self.proof = self.volume.capture(DirectorySink(directory / "store"))
-        self.source = DirectorySource(directory / "store")
-        case = VolumeCase(directory, self.live, exclude)
-        self.leftovers = case.leftovers
-        case.change()
-        self.changed = describe(self.live)
-
-
 def test_include_puts_back_only_what_is_selected(tmp_path: Path) -> None:
     """Selected files come back with their directories; everything else stays; undo takes it all back."""
-    stored = Stored(tmp_path)
+    stored = StoredVolume(tmp_path)
     inode = stored.live.stat().st_ino
     staged = stored.volume.stage(stored.source, stored.proof, TOKEN, include=["readme.txt", "/empty"])
     assert staged.verify(stored.proof) == ("2 selected entries equal in name, metadata and content",)
@@ -63,7 +44,7 @@ def test_include_puts_back_only_what_is_selected(tmp_path: Path) -> None:
 
 def test_include_replaces_what_became_another_type(tmp_path: Path) -> None:
     """A directory that is a file now is replaced whole, and the file comes back by undo."""
-    stored = Stored(tmp_path)
+    stored = StoredVolume(tmp_path)
     staged = stored.volume.stage(stored.source, stored.proof, TOKEN, include=["*.jpg", "link"])
     staged.verify(stored.proof)
     staged.swap()
@@ -75,7 +56,7 @@ def test_include_replaces_what_became_another_type(tmp_path: Path) -> None:
 
 def test_include_never_follows_a_link_out_of_the_volume(tmp_path: Path) -> None:
     """Where a directory became a symbolic link, the link is replaced; what it leads to is not touched."""
-    stored = Stored(tmp_path)
+    stored = StoredVolume(tmp_path)
     outside = tmp_path / "outside"
     outside.mkdir()
     (stored.live / "photos" / "2024").unlink()
@@ -88,7 +69,7 @@ def test_include_never_follows_a_link_out_of_the_volume(tmp_path: Path) -> None:
 
 def test_include_spoilt_stage_is_refused(tmp_path: Path) -> None:
     """Also a selection is read back before it goes live."""
-    stored = Stored(tmp_path)
+    stored = StoredVolume(tmp_path)
     staged = stored.volume.stage(stored.source, stored.proof, TOKEN, include=["readme.txt"])
     VolumeCase(tmp_path, stored.live).tamper(TOKEN)
     with pytest.raises(ProofMismatchError, match=r"readme\.txt: content"):
@@ -97,7 +78,7 @@ def test_include_spoilt_stage_is_refused(tmp_path: Path) -> None:
 
 def test_include_of_nothing_is_refused(tmp_path: Path) -> None:
     """A pattern that matches nothing in the backup is an error, not a restore of nothing."""
-    stored = Stored(tmp_path)
+    stored = StoredVolume(tmp_path)
     with pytest.raises(NothingThereError, match=r"matches \*\.nope"):
         stored.volume.stage(stored.source, stored.proof, TOKEN, include=["*.nope"])
     stored.volume.resume(TOKEN).discard()
@@ -107,7 +88,7 @@ def test_include_of_nothing_is_refused(tmp_path: Path) -> None:
 
 def test_excluded_files_stay(tmp_path: Path) -> None:
     """Excluded files are not in the backup: the restored directory keeps the live ones, times included."""
-    stored = Stored(tmp_path, "*.tmp", "/cache/")
+    stored = StoredVolume(tmp_path, "*.tmp", "/cache/")
     for path in ("top.tmp", "photos/deep.tmp", "later/below/x.tmp", "cache/a/b"):
         (stored.live / path).parent.mkdir(parents=True, exist_ok=True)
         (stored.live / path).write_text(path)
@@ -135,7 +116,7 @@ def test_excluded_files_stay(tmp_path: Path) -> None:
 
 def test_excluded_file_without_a_place_is_refused(tmp_path: Path) -> None:
     """An excluded file in a directory that the backup has as a file is named, before anything moves."""
-    stored = Stored(tmp_path, "*.tmp")
+    stored = StoredVolume(tmp_path, "*.tmp")
     (stored.live / "readme.txt").unlink()
     (stored.live / "readme.txt").mkdir()
     (stored.live / "readme.txt" / "x.tmp").touch()
@@ -148,7 +129,7 @@ def test_excluded_file_without_a_place_is_refused(tmp_path: Path) -> None:
 
 def test_in_place_empties_and_writes(tmp_path: Path) -> None:
     """In place: nothing is written beside, excluded files stay, undo says that there is no way back."""
-    stored = Stored(tmp_path, "*.tmp")
+    stored = StoredVolume(tmp_path, "*.tmp")
     (stored.live / "photos" / "keep.tmp").write_text("kept")
     changed = describe(stored.live)
     staged = stored.volume.stage(stored.source, stored.proof, TOKEN, in_place=True)
@@ -175,7 +156,7 @@ class LostSource(DirectorySource):
 
 def test_in_place_that_fails_can_be_gone_on_with(tmp_path: Path) -> None:
     """When the backup gives out after the live files are gone, no step pretends; another swap completes."""
-    stored = Stored(tmp_path)
+    stored = StoredVolume(tmp_path)
     lost = LostSource(stored.source.directory)
     staged = stored.volume.stage(lost, stored.proof, TOKEN, in_place=True)
     with pytest.raises(ComponentError, match="the storage went away"):
@@ -195,7 +176,7 @@ def test_in_place_that_fails_can_be_gone_on_with(tmp_path: Path) -> None:
 
 def test_missing_volume_is_made_and_unmade(tmp_path: Path) -> None:
     """A restore makes what is lost, parents too; undo and discard leave nothing that was not there."""
-    stored = Stored(tmp_path)
+    stored = StoredVolume(tmp_path)
     os.rename(tmp_path / "srv", tmp_path / "lost")
     staged = stored.volume.stage(stored.source, stored.proof, TOKEN)
     staged.verify(stored.proof)
@@ -213,7 +194,7 @@ def test_missing_volume_is_made_and_unmade(tmp_path: Path) -> None:
 
 def test_file_in_the_way_is_refused(tmp_path: Path) -> None:
     """A file where the volume has to be is not silently replaced."""
-    stored = Stored(tmp_path)
+    stored = StoredVolume(tmp_path)
     os.rename(stored.live, tmp_path / "aside")
     stored.live.write_text("a file")
     with pytest.raises(ComponentError, match="not a directory"):
@@ -223,7 +204,7 @@ def test_file_in_the_way_is_refused(tmp_path: Path) -> None:
 
 def test_link_to_the_volume_stays_a_link(tmp_path: Path) -> None:
     """A configured path that is a symbolic link is resolved once; the link survives the restore."""
-    stored = Stored(tmp_path)
+    stored = StoredVolume(tmp_path)
     link = tmp_path / "link"
     link.symlink_to(stored.live)
     config = VolumeConfig(name="uploads", type="volume", path=link)
@@ -235,111 +216,9 @@ def test_link_to_the_volume_stays_a_link(tmp_path: Path) -> None:
     assert describe(stored.live) == stored.before
 
 
-@pytest.mark.parametrize("bind", [False, True])
-def test_mount_inside_the_volume_is_refused(tmp_path: Path, bind: bool) -> None:
-    """A file system mounted below would move with a rename, and be emptied by a discard: refused."""
-    stored = Stored(tmp_path)
-    point = stored.live / "photos"
-    (tmp_path / "other").mkdir()
-    tmpfs = ["-t", "tmpfs", "-o", "size=1m", "tmpfs"]
-    arguments = ["--bind", os.fspath(tmp_path / "other")] if bind else tmpfs
-    with mounted([*arguments, os.fspath(point)], point):
-        (point / "precious").write_text("on the other disk")
-        estimate = stored.volume.estimate(stored.source, stored.proof, in_place=False)
-        assert "mounted inside" in estimate.refusals[0]
-        for in_place in (False, True):
-            with pytest.raises(ComponentError, match="mounted inside"):
-                stored.volume.stage(stored.source, stored.proof, TOKEN, in_place=in_place)
-        assert (point / "precious").exists()
-
-
-def test_mount_that_appears_after_staging_is_refused(tmp_path: Path) -> None:
-    """The swap looks again: the plan may be hours old."""
-    stored = Stored(tmp_path)
-    staged = stored.volume.stage(stored.source, stored.proof, TOKEN)
-    point = stored.live / "photos"
-    with mounted(["-t", "tmpfs", "-o", "size=1m", "tmpfs", os.fspath(point)], point):
-        (point / "precious").write_text("x")
-        with pytest.raises(ComponentError, match="mounted inside"):
-            staged.swap()
-        assert (point / "precious").exists()
-
-
-def test_bind_mounted_volume_is_swapped_entry_by_entry(tmp_path: Path) -> None:
-    """A bind mount of the same disk is a mount point too, though its device number does not tell."""
-    (tmp_path / "real").mkdir()
-    live = tmp_path / "srv" / "uploads"
-    live.mkdir(parents=True)
-    with mounted(["--bind", os.fspath(tmp_path / "real"), os.fspath(live)], live):
-        stored = Stored(tmp_path)
-        assert stored.proof.mount_point
-        staged = stored.volume.stage(stored.source, stored.proof, TOKEN)
-        staged.verify(stored.proof)
-        staged.swap()
-        staged.discard()
-        assert describe(live) == stored.before
-        assert describe(tmp_path / "real") == stored.before
-        assert stored.leftovers() == []
-
-
-def test_entry_that_appears_during_an_entry_swap_is_not_overwritten(tmp_path: Path) -> None:
-    """Something still writing into a mounted volume is found out; after it is moved the swap goes on."""
-    live = tmp_path / "srv" / "uploads"
-    live.mkdir(parents=True)
-    with mounted(["-t", "tmpfs", "-o", "size=16m", "tmpfs", os.fspath(live)], live):
-        stored = Stored(tmp_path)
-        staged = stored.volume.stage(stored.source, stored.proof, TOKEN)
-        staged.swap()
-        staged.undo()
-        staged.swap()
-        staged.undo()
-        # As if a service had written just between "old out" and "new in":
-        folder = live / f".sheetanchor-{TOKEN}"
-        (folder / "old").mkdir(exist_ok=True)
-        journal = (folder / "journal").read_text().replace('"phase": "staged"', '"phase": "swapping"')
-        (folder / "journal").write_text(journal)
-        os.rename(live / "readme.txt", folder / "old" / "readme.txt")
-        (live / "readme.txt").write_text("the service wrote this")
-        with pytest.raises(ComponentError, match=r"readme\.txt appeared while"):
-            stored.volume.resume(TOKEN).swap()
-        assert (live / "readme.txt").read_text() == "the service wrote this"
-        shutil.move(live / "readme.txt", tmp_path / "aside")
-        stored.volume.resume(TOKEN).swap()
-        assert describe(live) == stored.before
-        stored.volume.resume(TOKEN).undo()
-        assert describe(live) == stored.changed
-
-
-def test_no_room_is_refused_by_the_plan_and_by_the_stage(tmp_path: Path) -> None:
-    """Where two copies do not fit, the plan says so and offers in place; a stage that hits the end too."""
-    live = tmp_path / "srv" / "uploads"
-    live.mkdir(parents=True)
-    with mounted(["-t", "tmpfs", "-o", "size=1m", "tmpfs", os.fspath(live)], live):
-        stored = Stored(tmp_path)
-        (live / "big").write_bytes(b"x" * 900_000)
-        proof = stored.volume.capture(DirectorySink(tmp_path / "big store"))
-        source = DirectorySource(tmp_path / "big store")
-        before = describe(live)
-        estimate = stored.volume.estimate(source, proof, in_place=False)
-        assert "use --in-place" in estimate.refusals[0]
-        assert estimate.free_bytes is not None
-        assert estimate.needed_bytes > estimate.free_bytes
-        with pytest.raises(NoSpaceError) as full:
-            stored.volume.stage(source, proof, TOKEN)
-        assert "--in-place" in str(full.value.hint)
-        stored.volume.resume(TOKEN).discard()
-        assert describe(live) == before
-        assert stored.leftovers() == []
-        assert stored.volume.estimate(source, proof, in_place=True).refusals == ()
-        staged = stored.volume.stage(source, proof, TOKEN, in_place=True)
-        staged.swap()
-        staged.discard()
-        assert describe(live) == before
-
-
 def test_nothing_is_live_is_said(tmp_path: Path) -> None:
     """Steps on a token that was never staged, or is discarded, raise instead of seeming to work."""
-    stored = Stored(tmp_path)
+    stored = StoredVolume(tmp_path)
     never = stored.volume.resume("never")
     for step in (never.swap, never.undo, lambda: never.verify(stored.proof)):
         with pytest.raises(ComponentError, match="no whole staged tree"):
@@ -350,7 +229,7 @@ def test_nothing_is_live_is_said(tmp_path: Path) -> None:
 
 def test_verify_after_a_crash_needs_the_backup(tmp_path: Path) -> None:
     """Without the backup a resumed verify says so: counting files would not prove their content."""
-    stored = Stored(tmp_path)
+    stored = StoredVolume(tmp_path)
     stored.volume.stage(stored.source, stored.proof, TOKEN)
     with pytest.raises(ComponentError, match="the backup is needed"):
         stored.volume.resume(TOKEN).verify(stored.proof)
@@ -358,7 +237,7 @@ def test_verify_after_a_crash_needs_the_backup(tmp_path: Path) -> None:
 
 def test_verify_refuses_a_backup_of_another_tree(tmp_path: Path) -> None:
     """A backup that does not fit the manifest's proof is refused, even if it restores."""
-    stored = Stored(tmp_path)
+    stored = StoredVolume(tmp_path)
     staged = stored.volume.stage(stored.source, stored.proof, TOKEN)
     other = VolumeProof.model_validate({**stored.proof.model_dump(), "files": stored.proof.files + 1})
     with pytest.raises(ProofMismatchError, match="manifest says 7"):
@@ -367,7 +246,7 @@ def test_verify_refuses_a_backup_of_another_tree(tmp_path: Path) -> None:
 
 def test_estimate_names_leftovers_and_exclusions(tmp_path: Path) -> None:
     """The plan tells of an earlier restore's folder and of the files that stay."""
-    stored = Stored(tmp_path, "*.tmp")
+    stored = StoredVolume(tmp_path, "*.tmp")
     stored.volume.stage(stored.source, stored.proof, "earlier")
     notes = " ".join(stored.volume.estimate(stored.source, stored.proof, in_place=False).notes)
     assert "left by an earlier restore" in notes
