@@ -54,7 +54,9 @@ def open_backend(
     """Return the backend that the repository's URL names, with retry; connects to nothing."""
     from sheetanchor.repository.backend import location
 
-    return location.open_backend(config.url, environment, clock, random.SystemRandom(), on_retry)
+    return location.open_backend(
+        config.url, environment, clock, random.SystemRandom(), on_retry, config.retry_seconds
+    )
 
 
 def refuse_repository_inside(config: Config) -> None:

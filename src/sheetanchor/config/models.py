@@ -68,6 +68,8 @@ class RepositoryConfig(Model):
     """off: none; auto: fast zstd; max: the smallest, at several times the time."""
     threads: Annotated[int | None, Field(ge=1, le=64)] = None
     """How many cores a run may use; all of them when absent."""
+    retry_seconds: Annotated[float, Field(ge=0, le=86400)] = 900
+    """How long a request that fails in passing is tried again, on S3."""
 
     @field_validator("url")
     @classmethod

@@ -22,11 +22,13 @@ def open_backend(
     clock: Clock,
     random_source: random.Random,
     on_retry: Callable[[str], None] | None = None,
+    retry_seconds: float | None = None,
 ) -> Backend:
     """Return the backend that a URL names; nothing is read or written yet.
 
     `/path`, `local:/path`, `s3:host/bucket/prefix` and `s3:https://host/bucket/prefix` are known;
-    S3 credentials come from AWS_* variables in `environment`. Raises ConfigError.
+    S3 credentials come from AWS_* variables in `environment`. `retry_seconds` bounds how long a
+    failing S3 request is tried again. Raises ConfigError.
     """
     scheme = re.match(r"([a-z0-9+]+):", url)
     if scheme is None or scheme[1] == "local":
@@ -39,8 +41,9 @@ def open_backend(
     if scheme[1] == "s3":
         from sheetanchor.repository.backend.s3 import S3Backend, parse_s3_url
 
+        policy = RetryPolicy() if retry_seconds is None else RetryPolicy(total_seconds=retry_seconds)
         s3 = S3Backend(parse_s3_url(url, environment))
-        return RetryingBackend(s3, clock, random_source, on_retry=on_retry)
+        return RetryingBackend(s3, clock, random_source, policy, on_retry)
     if scheme[1] == "rest":
         raise ConfigError(
             "repositories behind a REST server are not supported yet",
