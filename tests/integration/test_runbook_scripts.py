@@ -226,7 +226,9 @@ def test_an_archive_of_the_old_scripts_restores_on_trust(
         client.save()
     shutil.copy(next(stack.directory.glob("cache/**/*.rdb")), folder / "redis_dump.rdb")
     volume = folder / "volumes" / "uploads.tar.gz"
-    subprocess.run(["tar", "--format=posix", "-czf", volume, "-C", stack.volume.live, "."], check=True)
+    # A device would be refused: it is taken from a proven archive only.
+    argv = ["tar", "--format=posix", "--exclude=./device", "-czf", volume, "-C", stack.volume.live, "."]
+    subprocess.run(argv, check=True)
     subprocess.run(["tar", "-czf", f"{name}.tar.gz", name], cwd=backups, check=True)
     shutil.rmtree(folder)
     stack.change()

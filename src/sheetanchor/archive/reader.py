@@ -23,6 +23,9 @@ from sheetanchor.errors import ArchiveError, HostileArchiveError
 from sheetanchor.secret import Secret
 
 MAX_MANIFEST_BYTES = 256 << 20
+_DEVICE_HINT = (
+    "devices are taken from a proven archive only: leave the volume out, and unpack it with tar by hand"
+)
 _SUM_LINE = re.compile(r"([0-9a-f]{64}) [ *](.+)")
 
 
@@ -115,7 +118,7 @@ class _Check:
                 hint="an archive of the old scripts is read with --trust-archive, and marked unproven",
             )
         if missing and self._device:
-            raise HostileArchiveError(self._device, hint="a device is restored from a proven archive only")
+            raise HostileArchiveError(self._device, hint=_DEVICE_HINT)
         if not self.digests:
             raise ArchiveError(f"{self._source.what}: holds nothing")
         return not missing
