@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 KEY_VARIABLE = "ENCRYPTION_KEY"
 KEY_FILE_VARIABLE = "ENCRYPTION_KEY_FILE"
 FORMS = ("folder", "tar", "enc")
-SUFFIXES = {".tar.gz.enc": "enc", ".tar.gz": "tar"}
 
 
 def encryption_key(key_file: Path | None, output: Output) -> Secret | None:
@@ -62,6 +61,8 @@ def report_export(output: Output, summary: ExportSummary) -> None:
     output.lines(str(file) for file in summary.files)
     if summary.uploaded_to:
         output.line(f"uploaded to {summary.uploaded_to}")
+    if summary.report:
+        output.line(f"report: {summary.report}")
     output.line(
         f"{summary.backup}: exported in {words.duration(summary.duration_s)};"
         f" {words.size(summary.bytes_before)} became {words.size(summary.bytes_after)}"

@@ -36,7 +36,7 @@ def restore(
         elif not output.as_json:
             output.lines(describe_plan(output, prepared.plan))
         if dry_run:
-            output.note("dry run: nothing was touched")
+            output.note("dry run: nothing live was touched")
             return
         if not no_confirm:
             confirm(output, application.stack_name)

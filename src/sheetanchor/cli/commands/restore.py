@@ -31,7 +31,9 @@ def command(
     name: Annotated[
         str | None,
         typer.Argument(
-            metavar="NAME", help="A backup's name, or `latest`; with --target also any restic snapshot's id."
+            metavar="NAME",
+            help="A backup's name, `latest`, or an archive (a path or s3://…); with --target also any"
+            " restic snapshot's id.",
         ),
     ] = None,
     only: Only = None,
