@@ -12,12 +12,13 @@ from typing import Any
 import psycopg
 import pytest
 
+from sheetanchor.clock import SystemClock
 from sheetanchor.components.postgres.component import PostgresComponent
 from sheetanchor.components.postgres.names import hub_name
 from sheetanchor.components.postgres.proof import PostgresProof
 from sheetanchor.components.postgres.scratch import ScratchServer
 from sheetanchor.components.postgres.server import Server
-from sheetanchor.components.postgres.stage import Staging
+from sheetanchor.components.postgres.stage import Staging, staged_dump
 from sheetanchor.components.postgres.staged import PostgresStaged
 from sheetanchor.config.models import PostgresConfig
 from sheetanchor.errors import ComponentError, PlanRefusedError
@@ -227,6 +228,38 @@ def test_prepared_transaction_is_refused_and_nothing_stays_shut(saved: Saved) ->
     staged.swap()
     assert saved.goods() == "old"
     staged.discard()
+
+
+def test_interrupted_swap_leaves_the_live_databases_open(
+    saved: Saved, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ctrl-C while sessions are being closed: the doors are open again, and the swap can be repeated."""
+    staged = saved.stage()
+
+    def interrupted(*_arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    with connect(saved.server, "shop"):
+        with monkeypatch.context() as patch:
+            patch.setattr(SystemClock, "sleep", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                staged.swap()
+        assert saved.goods() == "live"
+    staged.swap()
+    assert saved.goods() == "old"
+    staged.discard()
+
+
+def test_work_file_of_a_killed_stage_is_removed(saved: Saved) -> None:
+    """A dump left in the work directory by a killed run is taken away by the next stage, or discard."""
+    work = context(saved.directory)
+    left = staged_dump(work, TOKEN)
+    left.write_bytes(b"half a dump")
+    staged = saved.stage()
+    assert not left.exists()
+    left.write_bytes(b"half a dump")
+    staged.discard()
+    assert not left.exists()
 
 
 def test_in_place_needs_no_second_copy_and_cannot_be_undone(saved: Saved) -> None:

@@ -106,8 +106,9 @@ class PostgresComponent:
                 f"{self.name}: single files cannot be chosen from a PostgreSQL backup",
                 hint="restore with --target and use pg_restore --table on the dump",
             )
-        staging = Staging(self._server, self._live_tools(token), self._context, self._config.jobs)
-        staging.run(source, proof, token, in_place=in_place)
+        tools = self._live_tools(token)
+        staging = Staging(self._server, tools, self._context, self._config.jobs, token)
+        staging.run(source, proof, in_place=in_place)
         return self.resume(token)
 
     def resume(self, token: str, source: Source | None = None) -> PostgresStaged:

@@ -14,6 +14,7 @@ from sheetanchor.components.postgres.proof import DatabaseProof, PostgresProof
 from sheetanchor.components.postgres.properties import read_properties
 from sheetanchor.components.postgres.roles import read_roles
 from sheetanchor.components.postgres.server import Connection, Server, rows, scalar, version_number
+from sheetanchor.components.postgres.server_wide import read_server_wide
 from sheetanchor.components.postgres.snapshot import Frozen, frozen_database
 from sheetanchor.components.postgres.tools import Tools
 from sheetanchor.errors import ComponentError, ProcessError
@@ -46,6 +47,7 @@ class Capture:
         # Roles come last: one that was made meanwhile may own something in a dump.
         with self._server.session() as connection:
             roles = read_roles(connection)
+            server_wide = read_server_wide(connection)
             passwords = bool(scalar(connection, "SELECT has_table_privilege('pg_authid', 'SELECT')"))
         if not passwords:
             warnings.append("the passwords of the roles are not saved: only a superuser may read them")
@@ -59,6 +61,7 @@ class Capture:
             bootstrap_role=roles.bootstrap,
             roles=roles.roles,
             memberships=roles.memberships,
+            server_wide=server_wide,
             databases=databases,
         )
 

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from enum import StrEnum
 
 from sheetanchor.components.postgres.names import hub_name
-from sheetanchor.components.postgres.proof import Membership, Record, Role
+from sheetanchor.components.postgres.proof import Membership, Record, Role, ServerWide
 from sheetanchor.components.postgres.quoting import identifier, literal
 from sheetanchor.components.postgres.server import (
     Connection,
@@ -62,6 +62,7 @@ class Journal(Record):
     bootstrap_role: str
     wanted_roles: tuple[Role, ...]
     wanted_memberships: tuple[Membership, ...]
+    wanted_server_wide: ServerWide
     created_roles: tuple[str, ...] = ()
     role_forward: tuple[str, ...] = ()
     role_backward: tuple[str, ...] = ()

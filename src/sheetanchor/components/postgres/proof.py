@@ -53,6 +53,24 @@ class Grant(Record):
     grantable: bool
 
 
+class ParameterGrant(Record):
+    """One privilege on a configuration parameter; grantee "" is PUBLIC."""
+
+    parameter: str
+    grantee: str
+    privilege: str
+    """"SET" or "ALTER SYSTEM"."""
+    grantable: bool
+
+
+class ServerWide(Record):
+    """What belongs to the whole server besides roles."""
+
+    settings: tuple[str, ...] = ()
+    """`ALTER ROLE ALL SET`, each `name=value`."""
+    grants: tuple[ParameterGrant, ...] = ()
+
+
 class RoleSettings(Record):
     """`ALTER ROLE … IN DATABASE … SET`, each `name=value`."""
 
@@ -155,6 +173,7 @@ class PostgresProof(Proof):
     bootstrap_role: str
     roles: tuple[Role, ...]
     memberships: tuple[Membership, ...]
+    server_wide: ServerWide = ServerWide()
     databases: tuple[DatabaseProof, ...]
 
     @property

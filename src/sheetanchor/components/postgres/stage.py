@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import shutil
-import tempfile
+from pathlib import Path
 
 from sheetanchor.components.base import Context, Source
 from sheetanchor.components.postgres.guards import drop_staged_database, refuse_to_drop
 from sheetanchor.components.postgres.journal import Hub, Journal, Move, Phase
-from sheetanchor.components.postgres.names import GLOBALS_PATH, replaced_name, staged_name
+from sheetanchor.components.postgres.names import GLOBALS_PATH, hub_name, replaced_name, staged_name
 from sheetanchor.components.postgres.proof import DatabaseProof, PostgresProof
 from sheetanchor.components.postgres.properties import (
     create_statement,
@@ -42,20 +43,21 @@ PIECE_BYTES = 1 << 20
 class Staging:
     """One stage of one backup on one server."""
 
-    def __init__(self, server: Server, tools: Tools, context: Context, jobs: int) -> None:
+    def __init__(self, server: Server, tools: Tools, context: Context, jobs: int, token: str) -> None:
         self._server = server
         self._tools = tools
         self._context = context
         self._jobs = jobs
+        self._token = token
 
-    def run(self, source: Source, proof: PostgresProof, token: str, *, in_place: bool) -> None:
+    def run(self, source: Source, proof: PostgresProof, *, in_place: bool) -> None:
         """Build all staged databases; a half stage of the same token is thrown away first.
 
         Raises PlanRefusedError when this token is swapped already, ComponentError when a
         statement or pg_restore fails.
         """
-        hub = Hub(self._server, token)
-        journal = self._begin(hub, proof, token, in_place=in_place)
+        hub = Hub(self._server, self._token)
+        journal = self._begin(hub, proof, in_place=in_place)
         if in_place:
             with hub.inside() as connection:
                 refuse_to_drop(connection, [move.name for move in journal.moves])
@@ -71,7 +73,7 @@ class Staging:
         with hub.inside() as connection, connection.transaction():
             hub.save(connection, hub.load(connection).at(Phase.STAGED))
 
-    def _begin(self, hub: Hub, proof: PostgresProof, token: str, *, in_place: bool) -> Journal:
+    def _begin(self, hub: Hub, proof: PostgresProof, *, in_place: bool) -> Journal:
         created: tuple[str, ...] = ()
         if hub.exists():
             with hub.inside() as connection:
@@ -87,19 +89,20 @@ class Staging:
         moves = tuple(
             Move(
                 name=database.name,
-                staged=staged_name(token, number, database.name),
-                replaced=replaced_name(token, number, database.name),
+                staged=staged_name(self._token, number, database.name),
+                replaced=replaced_name(self._token, number, database.name),
             )
             for number, database in enumerate(proof.databases)
         )
         journal = Journal(
-            token=token,
+            token=self._token,
             phase=Phase.STAGING,
             in_place=in_place,
             moves=moves,
             bootstrap_role=proof.bootstrap_role,
             wanted_roles=proof.roles,
             wanted_memberships=proof.memberships,
+            wanted_server_wide=proof.server_wide,
             created_roles=created,
         )
         with hub.inside() as connection:
@@ -118,6 +121,10 @@ class Staging:
             current = read_roles(connection)
             wanted = wanted_roles(connection, journal, current)
             missing = [role for role in wanted.roles if role.name not in current.by_name]
+            # Password hashes do not belong in the server's log.
+            execute(connection, "SET LOCAL log_statement = 'none'")
+            execute(connection, "SET LOCAL log_min_duration_statement = -1")
+            execute(connection, "SET LOCAL log_min_error_statement = 'panic'")
             for role in missing:
                 shut = role.model_copy(update={"login": False})
                 for statement in create_statements(shut, passwords.get(role.name)):
@@ -165,14 +172,19 @@ class Staging:
             self._context.listener.finished(task)
 
     def _restore_from_file(self, argv: list[str], source: Source, database: DatabaseProof, task: str) -> None:
-        directory = self._context.work_directory
-        with tempfile.NamedTemporaryFile(dir=directory, prefix="sheetanchor-", suffix=".dump") as file:
-            with source.open(database.path) as stream:
+        path = staged_dump(self._context, self._token)
+        path.unlink(missing_ok=True)
+        try:
+            with (
+                source.open(database.path) as stream,
+                os.fdopen(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "wb") as file,
+            ):
                 shutil.copyfileobj(Reporting(stream, self._context, task), file, PIECE_BYTES)
-            file.flush()
             self._context.processes.run(
-                [*argv, f"--jobs={self._jobs}", file.name], environment=self._server.environment()
+                [*argv, f"--jobs={self._jobs}", str(path)], environment=self._server.environment()
             )
+        finally:
+            path.unlink(missing_ok=True)
 
     def _restore_from_stream(
         self, argv: list[str], source: Source, database: DatabaseProof, task: str
@@ -193,6 +205,11 @@ class Staging:
             f"tablespace {', '.join(missing)} is not on this server: everything goes to the default one",
         )
         return ["--no-tablespaces"]
+
+
+def staged_dump(context: Context, token: str) -> Path:
+    """Return where one dump at a time is put for a parallel pg_restore, which refuses a pipe."""
+    return context.work_directory / f"{hub_name(token)}.dump"
 
 
 def missing_tablespaces(connection: Connection, database: DatabaseProof) -> list[str]:

@@ -12,6 +12,7 @@ from sheetanchor.components.postgres.journal import Hub, Journal, Phase
 from sheetanchor.components.postgres.proof import DatabaseProof, PostgresProof
 from sheetanchor.components.postgres.quoting import identifier
 from sheetanchor.components.postgres.server import Connection, Server, drop_database, execute, rows
+from sheetanchor.components.postgres.stage import staged_dump
 from sheetanchor.components.postgres.verify import verify_databases
 from sheetanchor.errors import ComponentError
 
@@ -22,6 +23,7 @@ class PostgresStaged:
     def __init__(self, server: Server, context: Context, token: str) -> None:
         self._server = server
         self._context = context
+        self._token = token
         self._hub = Hub(server, token)
 
     @property
@@ -56,6 +58,7 @@ class PostgresStaged:
         Raises ComponentError, before anything is dropped, where an old database has a
         subscription or a logical replication slot.
         """
+        staged_dump(self._context, self._token).unlink(missing_ok=True)
         if not self._hub.exists():
             self._hub.drop()
             return

@@ -16,8 +16,13 @@ from sheetanchor.components.postgres.journal import Hub, Move, Phase
 from sheetanchor.components.postgres.quoting import identifier
 from sheetanchor.components.postgres.roles import read_roles, role_statements
 from sheetanchor.components.postgres.server import Connection, execute, rows, scalar
+from sheetanchor.components.postgres.server_wide import (
+    read_server_wide,
+    reverse_statements,
+    server_wide_statements,
+)
 from sheetanchor.components.postgres.stage import wanted_roles
-from sheetanchor.errors import ComponentError, PlanRefusedError, SheetanchorError
+from sheetanchor.errors import ComponentError, PlanRefusedError
 
 RENAME_ATTEMPTS = 4
 CLOSING_TIMEOUT_SECONDS = 20.0
@@ -42,10 +47,9 @@ def swap(hub: Hub, clock: Clock) -> None:
         try:
             _close_live(hub, connection)
             _rename(hub, connection, clock, _names(hub, connection), Phase.SWAPPED)
-        except (SheetanchorError, psycopg.Error):
-            if not connection.broken:
+        finally:
+            if not connection.closed:
                 _reopen_live(hub, connection)
-            raise
 
 
 def undo(hub: Hub, clock: Clock) -> None:
@@ -67,10 +71,9 @@ def undo(hub: Hub, clock: Clock) -> None:
         try:
             _close_restored(hub, connection)
             _rename(hub, connection, clock, _names(hub, connection), Phase.STAGED)
-        except (SheetanchorError, psycopg.Error):
-            if not connection.broken:
+        finally:
+            if not connection.closed:
                 _reopen_restored(hub, connection)
-            raise
 
 
 def settle(hub: Hub, clock: Clock) -> None:
@@ -101,12 +104,13 @@ def _close_live(hub: Hub, connection: Connection) -> None:
             )
             current = read_roles(connection)
             wanted = wanted_roles(connection, journal, current)
+            sides = (read_server_wide(connection), journal.wanted_server_wide)
             journal = journal.model_copy(
                 update={
                     "moves": moves,
                     "phase": Phase.SWAPPING,
-                    "role_forward": tuple(role_statements(current, wanted)),
-                    "role_backward": tuple(role_statements(wanted, current)),
+                    "role_forward": (*role_statements(current, wanted), *server_wide_statements(*sides)),
+                    "role_backward": (*role_statements(wanted, current), *reverse_statements(*sides)),
                 }
             )
             hub.save(connection, journal)
@@ -124,6 +128,7 @@ def _close_restored(hub: Hub, connection: Connection) -> None:
 
 
 def _reopen_live(hub: Hub, connection: Connection) -> None:
+    """Open the doors again after a swap that failed or was interrupted; after one that ended, nothing."""
     with connection.transaction():
         journal = hub.load(connection)
         if journal.phase is not Phase.SWAPPING:
@@ -135,6 +140,7 @@ def _reopen_live(hub: Hub, connection: Connection) -> None:
 
 
 def _reopen_restored(hub: Hub, connection: Connection) -> None:
+    """The same after an undo."""
     with connection.transaction():
         journal = hub.load(connection)
         if journal.phase is not Phase.UNDOING:
