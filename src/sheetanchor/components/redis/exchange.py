@@ -21,6 +21,8 @@ from sheetanchor.errors import ComponentError, UnreachableError
 from sheetanchor.events import Listener
 from sheetanchor.secret import Secret
 
+CONNECT_SECONDS = 15.0
+"""A server that can reach us connects at once; writes are held while we wait for it."""
 STALL_SECONDS = 60.0
 POLL_SECONDS = 0.05
 
@@ -118,14 +120,15 @@ def _follow(wire: Wire, feed: ReplicationFeed, replication_id: str, clock: Clock
 
 def _wait_until_in_step(wire: Wire, feed: ReplicationFeed, replication_id: str, clock: Clock) -> None:
     seen: tuple[int, str] = (-1, "")
-    deadline = clock.monotonic() + STALL_SECONDS
+    deadline = clock.monotonic() + CONNECT_SECONDS
     while True:
         told = facts(wire)
         if told.link_up and told.replication_id == replication_id and not told.loading:
             return
         progress = (feed.sent_bytes, information(wire, "persistence").get("loading_loaded_bytes", ""))
         if progress != seen:
-            seen, deadline = progress, clock.monotonic() + STALL_SECONDS
+            limit = STALL_SECONDS if feed.sent_bytes else CONNECT_SECONDS
+            seen, deadline = progress, clock.monotonic() + limit
         elif clock.monotonic() > deadline:
             raise UnreachableError(
                 f"{wire.address}: did not fetch the data from us: {feed.failure or 'no connection came'}",
