@@ -230,6 +230,33 @@ def test_an_interrupted_backup_leaves_nothing_half(stack: ShopStack, number: sig
     assert stack.call("backup").status == 0
 
 
+@pytest.mark.parametrize("phase", ["stage", "verify", "swap"])
+def test_an_interrupted_restore_leaves_the_live_data_as_it_was(stack: ShopStack, phase: str) -> None:
+    """Stopped while it builds, compares or swaps: exit 130, the present state, and nothing left beside it."""
+    _fill(stack.uploads)
+    stack.backup()
+    shutil.rmtree(stack.uploads)
+    stack.uploads.mkdir()
+    (stack.uploads / "present").write_text("state\n")
+    child = subprocess.Popen(
+        stack.command("restore", "latest", "--no-confirm", "--json"), stdout=subprocess.PIPE, text=True
+    )
+    assert child.stdout is not None
+    last: dict[str, object] = {}
+    for line in child.stdout:
+        last = json.loads(line)
+        if (last.get("task"), last.get("phase")) == (f"{phase} uploads", "started"):
+            child.send_signal(signal.SIGTERM)
+    assert child.wait(60) == 130
+    child.stdout.close()
+    assert (last["message_type"], last["code"]) == ("error", "interrupted")
+    assert os.listdir(stack.uploads) == ["present"]
+    assert sorted(os.listdir(stack.uploads.parent)) == ["docker-compose.yml", "uploads"]
+    assert stack.call("restore", "--resume").status == 1
+    assert stack.call("restore", "latest", "--no-confirm").status == 0
+    assert len(os.listdir(stack.uploads)) == 63
+
+
 def test_a_closed_terminal_does_not_stop_a_backup(stack: ShopStack) -> None:
     """SIGHUP, which a lost SSH session sends, is ignored: the backup is complete."""
     with _held_backup(stack) as child:
