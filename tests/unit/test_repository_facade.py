@@ -23,7 +23,7 @@ from sheetanchor.repository.options import Options
 from sheetanchor.repository.repository import Repository
 from sheetanchor.repository.snapshot import StoredSnapshot
 from sheetanchor.secret import Secret
-from support.repositories import create, draft, open_repository
+from support.repositories import back_up, create, draft, open_repository
 
 
 class Hearing(SilentListener):
@@ -152,6 +152,31 @@ def test_a_lost_lock_stops_the_writer() -> None:
         with pytest.raises(RepositoryLockedError, match="was lost"):
             _snapshot(repository, "x")
     assert repository.snapshots() == []
+
+
+def test_a_backup_never_relies_on_a_lost_pack(tmp_path: Path) -> None:
+    """With a pack gone, the next backup says so and stores its data again: both are whole then."""
+    backend = MemoryBackend()
+    source = tmp_path / "source"
+    source.mkdir()
+    (source / "file").write_bytes(b"precious" * 1000)
+    first, _ = back_up(create(backend), source)
+    for stored in list(backend.list(Kind.DATA)):
+        backend.delete(Kind.DATA, stored.name)
+    assert not open_repository(backend).check().healthy
+    listener = Hearing()
+    repository = open_repository(backend, listener=listener)
+    second, saved = back_up(repository, source, parent=first.snapshot.tree)
+    assert saved.failures == ()
+    assert any("2 packs are lost" in message for message in listener.heard)
+    again = open_repository(backend)
+    report = again.check(read_data=True)
+    assert [finding.what for finding in report.errors] == ["is missing"] * 2
+    assert all(finding.snapshots == () for finding in report.errors)
+    for snapshot in (first, second):
+        target = tmp_path / snapshot.id.hex()
+        again.reader().restore_tree(snapshot.snapshot.tree, "volumes/data", target)
+        assert (target / "file").read_bytes() == b"precious" * 1000
 
 
 def test_leftovers_are_a_hint_and_no_error() -> None:

@@ -128,8 +128,9 @@ def test_an_unreadable_directory_is_a_failure_not_an_empty_one(tmp_path: Path) -
     (source / "closed" / "file").touch()
     (source / "closed").chmod(0o700)
     (source / "open").touch()
-    for path in (tmp_path, *tmp_path.parents[:2]):
-        path.chmod(0o755)
+    for path in (tmp_path, *tmp_path.parents):
+        if not path.stat().st_mode & 0o001:
+            path.chmod(0o711)
     repository = create(MemoryBackend())
     previous = os.geteuid()
     os.seteuid(65534)

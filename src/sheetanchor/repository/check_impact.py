@@ -62,8 +62,10 @@ class Impact:
         return found
 
     def _blob(self, blob_type: BlobType, blob_id: Id, bad: frozenset[Key]) -> set[Key]:
-        found = {(blob_type.value, blob_id)} & bad
+        found = set({(blob_type.value, blob_id)} & bad)
         location = self._index.lookup(blob_type, blob_id)
         if location is not None and ("pack", location.pack_id) in bad:
-            found.add(("pack", location.pack_id))
-        return set(found)
+            places = {("pack", place.pack_id) for place in self._index.locations(blob_type, blob_id)}
+            if places <= bad:
+                found |= places
+        return found

@@ -150,9 +150,7 @@ class FileTreeWriter:
         try:
             return {node.name: node for node in self._load_tree(parent)}
         except DamagedRepositoryError as error:
-            self.tally.warnings.append(
-                f"the earlier snapshot is damaged, files are read anew: {error.message}"
-            )
+            self.tally.warnings.append(earlier_damaged(error))
             return {}
 
     def _entry(self, frame: _Frame, name: bytes) -> _Frame | None:
@@ -220,3 +218,8 @@ class FileTreeWriter:
                 node.content = content.wait(self._writer.check)
             tree = encode_tree(frame.nodes)
             frame.node.subtree = self._writer.save(BlobType.TREE, tree, self._account)
+
+
+def earlier_damaged(error: DamagedRepositoryError) -> str:
+    """Return the warning for a parent snapshot that is of no use."""
+    return f"the earlier snapshot is damaged, files are read anew: {error.message}"

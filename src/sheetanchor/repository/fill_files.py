@@ -129,10 +129,18 @@ class FileFiller:
         self._targets = [target for target in self._targets if not target.complete]
 
     def _write_range(self, batch: list[tuple[Id, _Wanted]]) -> None:
-        """Fetch one range of one pack and write its blobs to their places."""
+        """Fetch one range of one pack and write its blobs to their places.
+
+        What a lost or cut pack held may still be in another one.
+        """
         start = batch[0][1].location.offset
         last = batch[-1][1].location
-        data = self._blobs.fetch(last.pack_id, start, last.offset + last.length - start)
+        try:
+            data = self._blobs.fetch(last.pack_id, start, last.offset + last.length - start)
+        except DamagedRepositoryError:
+            for blob_id, wanted in batch:
+                _write(self._blobs.load(BlobType.DATA, blob_id), wanted.places)
+            return
         for blob_id, wanted in batch:
             location = wanted.location
             at = location.offset - start

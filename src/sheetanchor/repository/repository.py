@@ -215,6 +215,7 @@ class Repository:
         What was not flushed by then is not referenced by anything, and does no harm.
         """
         self._refresh_index()
+        self._pass_over_lost_packs()
         writer = BlobWriter(
             self._backend,
             self._sealer,
@@ -306,6 +307,28 @@ class Repository:
                 for pack_id, blobs in load_index(self._backend, self._sealer, self.version, index_id):
                     self._index.add_pack(pack_id, blobs)
                 self._index_files.add(index_id)
+
+    def _pass_over_lost_packs(self) -> None:
+        """Leave packs out of the index that are not there any more.
+
+        A new backup must not rely on them: what they held is stored again if it is still there
+        to be read, and heals the older snapshots that need it.
+        """
+        stored = {parse_id(item.name) for item in self._backend.list(Kind.DATA) if item.size}
+        with self._index_lock:
+            lost = set(self._index.pack_ids()) - stored
+            if not lost:
+                return
+            kept = Index()
+            for pack_id, blobs in self._index.packs():
+                if pack_id not in lost:
+                    kept.add_pack(pack_id, blobs)
+            self._index = kept
+        self._listener.warning(
+            "repository",
+            f"{self.location}: {len(lost)} packs are lost, the first is {min(lost).hex()}: their data is "
+            "stored again where it still exists; run `sheetanchor repository check`",
+        )
 
     def _save_index(self, packs: list[tuple[Id, list[PackedBlob]]]) -> None:
         index_id = save_index(self._backend, self._sealer, self.version, packs)

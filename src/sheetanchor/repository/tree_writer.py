@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import BinaryIO
 
 from sheetanchor.clock import Clock
-from sheetanchor.errors import RepositoryError
+from sheetanchor.errors import DamagedRepositoryError, RepositoryError
 from sheetanchor.patterns import Patterns
 from sheetanchor.repository import filesystem
 from sheetanchor.repository.file_content import FileReader, Unreadable, shown
-from sheetanchor.repository.file_tree import FileTreeWriter, LoadTree, Progress, Tally
+from sheetanchor.repository.file_tree import FileTreeWriter, LoadTree, Progress, Tally, earlier_damaged
 from sheetanchor.repository.filemode import NodeType, mode_from_stat
 from sheetanchor.repository.filesystem import stat_type
 from sheetanchor.repository.ids import Id, digest
@@ -92,10 +92,9 @@ class TreeWriter:
             progress=self._progress,
             account=self._account,
         )
+        earlier = self._earlier(parent, parts, walk.tally)
         try:
-            node = walk.write(
-                filesystem.open_root(directory), parts[-1] if parts else b"", self._earlier(parent, parts)
-            )
+            node = walk.write(filesystem.open_root(directory), parts[-1] if parts else b"", earlier)
         except OSError as error:
             raise RepositoryError(f"{directory}: cannot be read: {error.strerror}") from error
         assert node.subtree is not None
@@ -226,15 +225,19 @@ class TreeWriter:
         node.user, node.group = self._owners.user(node.uid), self._owners.group(node.gid)
         return node
 
-    def _earlier(self, root: Id | None, parts: list[bytes]) -> Id | None:
+    def _earlier(self, root: Id | None, parts: list[bytes], tally: Tally) -> Id | None:
         """Return the tree at `parts` in an earlier snapshot, if it is there and can be read."""
         tree = root
-        for part in parts:
-            if tree is None:
-                return None
-            nodes = {node.name: node for node in self._load_tree(tree)}
-            node = nodes.get(part)
-            tree = node.subtree if node is not None else None
+        try:
+            for part in parts:
+                if tree is None:
+                    return None
+                nodes = {node.name: node for node in self._load_tree(tree)}
+                node = nodes.get(part)
+                tree = node.subtree if node is not None else None
+        except DamagedRepositoryError as error:
+            tally.warnings.append(earlier_damaged(error))
+            return None
         return tree
 
 
