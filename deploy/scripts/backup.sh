@@ -15,7 +15,8 @@
 #   S3_BACKUP_PATH       s3://bucket/prefix: the archive and its report are uploaded too; the usual
 #                        AWS variables count, AWS_ENDPOINT_URL included
 #   ARCHIVE_KEEP_DAYS    archives written by this script are removed from BACKUP_DIR when they are
-#                        older (default 30, 0 keeps all); the repository has its own retention
+#                        older, after a backup of everything (default 30, 0 keeps all); the
+#                        repository is not touched
 #   SHEETANCHOR          the program (found beside this script, on PATH, in /usr/local/bin ...)
 #   SHEETANCHOR_CONFIG   its configuration
 #
@@ -160,5 +161,8 @@ if [[ -n "$forms" ]]; then
   "$program" export "$name" --directory "$backup_dir" --form "$forms" \
     ${S3_BACKUP_PATH:+--upload "$S3_BACKUP_PATH"} || exit $?
 fi
-[[ $status -ne 0 ]] || remove_old_archives "$keep_days"
+# Only a whole backup with an archive of its own may take an older archive's place.
+if [[ $status -eq 0 && -n "$forms" && -z "$skip" ]]; then
+  remove_old_archives "$keep_days"
+fi
 exit "$status"

@@ -284,12 +284,15 @@ def test_wrong_settings_are_told_before_anything_is_done(
 
 
 def test_old_archives_go_by_their_date_and_only_ours(stack: StackUnderTest, backups: Path) -> None:
-    """Older than ARCHIVE_KEEP_DAYS and written by us: removed; archives of other making stay."""
+    """Older than ARCHIVE_KEEP_DAYS and written by us: removed, once a newer one stands beside them."""
     write_archive(backups, name="backup_20200101_020000")
     (backups / "backup_report_20200101_020000.txt").write_text("old")
     (backups / "backup_20190101_020000.tar.gz").write_bytes(b"made by the old scripts")
     (backups / "backup_20200101_notes.txt").write_text("mine")
-    name = back_up(stack, backups, ARCHIVE="tar", ARCHIVE_KEEP_DAYS="30", SKIP_POSTGRES="true")
+    old = names(backups)
+    back_up(stack, backups, ARCHIVE="none", ARCHIVE_KEEP_DAYS="30")
+    assert names(backups) == old
+    name = back_up(stack, backups, ARCHIVE="tar", ARCHIVE_KEEP_DAYS="30")
     report = f"backup_report_{name.removeprefix('backup_')}.txt"
     kept = {"backup_20190101_020000.tar.gz", "backup_20200101_notes.txt"}
     assert names(backups) == {*kept, f"{name}.tar.gz", f"{name}.sha256", report}

@@ -127,5 +127,8 @@ def check_member(member: str) -> str:
         raise HostileArchiveError(f"archive member {member[:120]!r}: not a safe name")
     known = member in (MANIFEST, CHECKSUMS) or _DUMP.fullmatch(member) or _VOLUME.fullmatch(member)
     if not known and not (member.startswith(CONFIGS) and len(parts) > 1):
-        raise HostileArchiveError(f"archive member {member[:120]!r}: not part of a backup's layout")
+        raise HostileArchiveError(
+            f"archive member {member[:120]!r}: not part of a backup's layout",
+            hint="if it is harmless: unpack the archive, remove that file, and restore from the folder",
+        )
     return member
