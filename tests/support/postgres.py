@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import atexit
+import shutil
 import socket
-from collections.abc import Iterator, Mapping
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -18,9 +23,47 @@ from sheetanchor.components.postgres.tools import (
     embedded_directory,
     tools_in,
 )
-from sheetanchor.process import ProcessRunner
+from sheetanchor.process import Completed, ProcessRunner
 
 VERSIONS = (15, 18)
+
+
+_Made = dict[tuple[str, ...], Path]
+
+
+class CopyingRunner(ProcessRunner):
+    """Runs initdb once for each set of arguments, and copies its result after that: it takes seconds."""
+
+    def __init__(self, made: _Made, directory: Path) -> None:
+        self._made = made
+        self._directory = directory
+
+    def run(self, argv: Sequence[str], **options: Any) -> Completed:  # type: ignore[override]
+        """Copy what initdb made before, or run the program."""
+        program = next((index for index, part in enumerate(argv) if part.endswith("/initdb")), None)
+        if program is None:
+            return super().run(argv, **options)
+        target = Path(argv[argv.index("-D") + 1])
+        key = tuple(part for part in argv[program:] if part != str(target))
+        if key not in self._made:
+            super().run(argv, **options)
+            self._made[key] = self._directory / str(len(self._made))
+            _copy(target, self._made[key])
+        else:
+            _copy(self._made[key], target)
+        return Completed(b"", b"")
+
+
+def _copy(source: Path, target: Path) -> None:
+    """Copy a data directory with its owners."""
+    ProcessRunner().run(["cp", "--archive", str(source), str(target)])
+
+
+@cache
+def _copying_runner() -> CopyingRunner:
+    directory = Path(tempfile.mkdtemp(prefix="sheetanchor-initdb-"))
+    atexit.register(shutil.rmtree, directory, ignore_errors=True)
+    return CopyingRunner({}, directory)
 
 
 def postgres_tools(major: int) -> Tools:
@@ -46,7 +89,7 @@ def running_server(
         listen=True,
         settings={"shared_buffers": "16MB", "max_connections": "40", **(settings or {})},
     )
-    with scratch_server(postgres_tools(major), ProcessRunner(), options) as server:
+    with scratch_server(postgres_tools(major), _copying_runner(), options) as server:
         yield server
 
 
