@@ -250,6 +250,7 @@ def test_an_interrupted_restore_leaves_the_live_data_as_it_was(stack: ShopStack,
     assert child.wait(60) == 130
     child.stdout.close()
     assert (last["message_type"], last["code"]) == ("error", "interrupted")
+    assert last["hint"] == "the live data is as it was before"
     assert os.listdir(stack.uploads) == ["present"]
     assert sorted(os.listdir(stack.uploads.parent)) == ["docker-compose.yml", "uploads"]
     assert stack.call("restore", "--resume").status == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 from sheetanchor.errors import SheetanchorError, UnknownBackupError
@@ -101,7 +102,13 @@ def _write(
     destination.parent.mkdir(parents=True, exist_ok=True)
     environment.listener.started(task)
     try:
-        return catalog.reader.restore_tree(tree, root.strip("/"), destination, include=include)
+        return catalog.reader.restore_tree(
+            tree,
+            root.strip("/"),
+            destination,
+            include=include,
+            progress=partial(environment.listener.advanced, task),
+        )
     finally:
         environment.listener.finished(task)
 

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 
 from sheetanchor.components.base import Staged
 from sheetanchor.errors import (
     ComponentError,
+    InterruptedByUserError,
     PlanRefusedError,
     ReadOnlyBackendError,
     SheetanchorError,
@@ -58,11 +60,12 @@ class RestoreRun:
             try:
                 with self._journal.step(step):
                     self._perform(step)
-            except (SheetanchorError, KeyboardInterrupt) as error:
+            except SheetanchorError as error:
                 note = self._take_back(step)
-                if isinstance(error, SheetanchorError):
-                    error.hint = f"{error.hint}; {note}" if error.hint else note
+                error.hint = f"{error.hint}; {note}" if error.hint else note
                 raise
+            except KeyboardInterrupt as error:
+                raise InterruptedByUserError("interrupted", hint=self._take_back(step)) from error
         self._journal.end("restored")
         return RestoreSummary(
             backup=self._prepared.plan.backup,
@@ -89,7 +92,9 @@ class RestoreRun:
             "discard": lambda one: self._of(one).discard(),
         }
         begin = self._environment.clock.monotonic()
-        with self._shown(f"{phase} {name}"):
+        task = f"{phase} {name}"
+        with self._shown(task, self._expected_bytes(phase, target)):
+            target.source.progress = partial(self._environment.listener.advanced, task)
             actions[phase](target)
         spent = self._environment.clock.monotonic() - begin
         self._durations[name] = self._durations.get(name, 0.0) + spent
@@ -187,9 +192,14 @@ class RestoreRun:
             duration_s=self._durations.get(name, 0.0),
         )
 
+    def _expected_bytes(self, phase: str, target: Target) -> int | None:
+        """Return how much a phase will move, where it moves all of a component's files."""
+        whole = target.component.capabilities.selects_files and not self._prepared.request.include
+        return target.entry.bytes_read or None if whole and phase in {"stage", "verify"} else None
+
     @contextmanager
-    def _shown(self, task: str) -> Iterator[None]:
-        self._environment.listener.started(task)
+    def _shown(self, task: str, total_bytes: int | None = None) -> Iterator[None]:
+        self._environment.listener.started(task, total_bytes)
         try:
             yield
         finally:

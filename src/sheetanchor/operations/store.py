@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import BinaryIO
@@ -71,6 +71,8 @@ class RepositorySource:
         self._reader = reader
         self._tree = tree
         self._root = root.strip("/")
+        self.progress: Callable[[int, int], None] = lambda num_bytes, items: None
+        """Told of bytes and entries as trees are restored and compared; whoever shows a task sets it."""
 
     def exists(self, path: str) -> bool:
         """Say whether something is stored at `path`."""
@@ -91,12 +93,14 @@ class RepositorySource:
 
     def restore_tree(self, path: str, directory: Path, *, include: Sequence[str] = ()) -> TreeRestored:
         """Write the tree at `path` as `directory`."""
-        done = self._reader.restore_tree(self._tree, self._full(path), directory, include=include)
+        done = self._reader.restore_tree(
+            self._tree, self._full(path), directory, include=include, progress=self.progress
+        )
         return TreeRestored(files=done.files, num_bytes=done.num_bytes, warnings=done.warnings)
 
     def compare_tree(self, path: str, directory: Path) -> list[Difference]:
         """Compare `directory` with the tree at `path`."""
-        found = self._reader.compare_tree(self._tree, self._full(path), directory)
+        found = self._reader.compare_tree(self._tree, self._full(path), directory, progress=self.progress)
         return [Difference(path=one.path, what=one.what) for one in found]
 
     def _full(self, path: str | bytes) -> bytes:
