@@ -68,6 +68,20 @@ def test_a_begun_swap_counts_as_touched(store: JournalStore, step: str) -> None:
     assert state.touched
 
 
+def test_a_failed_step_is_remembered_while_others_are_taken_back(store: JournalStore) -> None:
+    """A crash during the taking back must not make a half done swap forgotten."""
+    journal = _begun(store)
+    with pytest.raises(KeyError), journal.step("swap:db"):
+        raise KeyError
+    with pytest.raises(KeyError), journal.step("undo:files"):
+        raise KeyError
+    state = store.unfinished()
+    assert state is not None
+    assert state.begun == "undo:files"
+    assert state.started == ["swap:db", "undo:files"]
+    assert state.touched
+
+
 def test_a_line_cut_by_a_crash_does_not_swallow_the_next(store: JournalStore) -> None:
     """Half a last line is as if never written, and what is appended after it is read."""
     journal = _begun(store)

@@ -218,6 +218,9 @@ class Capabilities:
     """`restore --include` makes sense."""
     portable: bool
     """Has a form in a portable archive."""
+    swaps_stopped: bool = False
+    """The swap wants the service stopped, where a stop command is configured; the others need
+    their server up for it."""
 
 
 @dataclass(frozen=True)

@@ -43,22 +43,23 @@ class JournalState:
     token: str
     path: Path
     request: RestoreRequest
+    started: list[str] = field(default_factory=list)
+    """Every step that was ever begun, also those that failed."""
     done: list[str] = field(default_factory=list)
     begun: str | None = None
+    """The step that was begun last and is not done."""
     safety_backup: str | None = None
     outcome: Outcome | None = None
 
     @property
     def touched(self) -> bool:
         """Say whether live data may have been changed."""
-        steps = [*self.done, *([self.begun] if self.begun else [])]
-        return any(step.startswith(("swap:", "stop:")) for step in steps)
+        return any(step.startswith(("swap:", "stop:")) for step in self.started)
 
     @property
     def clearing_up(self) -> bool:
         """Say whether the old state may be partly removed: the restore can then only go on."""
-        steps = [*self.done, *([self.begun] if self.begun else [])]
-        return any(step.startswith("discard:") for step in steps)
+        return any(step.startswith("discard:") for step in self.started)
 
 
 class Journal:
@@ -73,6 +74,7 @@ class Journal:
         """Record `name` before and after the work in the `with` block."""
         self._append({"step": name, "state": "begin"})
         self.state.begun = name
+        self.state.started.append(name)
         yield
         self._append({"step": name, "state": "done"})
         self.state.done.append(name)
@@ -186,6 +188,7 @@ def _apply(state: JournalState, record: dict[str, Any]) -> None:
         state.outcome = record["outcome"]
     elif record.get("state") == "begin":
         state.begun = record["step"]
+        state.started.append(record["step"])
     elif record.get("state") == "done":
         state.done.append(record["step"])
         state.begun = None

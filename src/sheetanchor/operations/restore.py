@@ -146,7 +146,7 @@ class RestoreRun:
         self._compared[target.component.name] = self._of(target).verify(target.proof)
 
     def _stop(self, target: Target) -> None:
-        if target.component.capabilities.interrupts_service:
+        if target.component.capabilities.swaps_stopped:
             self._environment.stack.stop(target.component.name)
 
     def _health(self, target: Target) -> None:
@@ -213,14 +213,16 @@ def take_back(
     staged: dict[str, Staged],
 ) -> None:
     """Undo what a restore did so far, last step first, and remove what it staged."""
-    steps = [*journal.state.done, *([journal.state.begun] if journal.state.begun else [])]
+    steps = list(journal.state.started)
     for name in reversed(components):
-        if f"stage:{name}" not in steps:
+        if f"stage:{name}" not in steps or journal.is_done(f"clear:{name}"):
             continue
         handle = staged.get(name) or environment.components[name].resume(journal.state.token)
-        if f"swap:{name}" in steps:
-            handle.undo()
-        handle.discard()
+        if f"swap:{name}" in steps and not journal.is_done(f"undo:{name}"):
+            with journal.step(f"undo:{name}"):
+                handle.undo()
+        with journal.step(f"clear:{name}"):
+            handle.discard()
     for name in components:
         if f"stop:{name}" in steps:
             environment.stack.start(name)

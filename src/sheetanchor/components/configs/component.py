@@ -45,7 +45,7 @@ class ConfigsComponent:
 
     kind: ClassVar[str] = "configs"
     capabilities: ClassVar[Capabilities] = Capabilities(
-        stages_beside=True, interrupts_service=False, selects_files=True, portable=True
+        stages_beside=True, interrupts_service=False, selects_files=True, portable=True, swaps_stopped=True
     )
     proof_model: ClassVar[type[Proof]] = ConfigsProof
 

@@ -50,7 +50,7 @@ class VolumeComponent:
 
     kind: ClassVar[str] = "volume"
     capabilities: ClassVar[Capabilities] = Capabilities(
-        stages_beside=True, interrupts_service=True, selects_files=True, portable=True
+        stages_beside=True, interrupts_service=True, selects_files=True, portable=True, swaps_stopped=True
     )
     proof_model: ClassVar[type[Proof]] = VolumeProof
 
