@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import random
 import uuid
 from collections.abc import Callable, Iterator
@@ -97,7 +98,8 @@ def _name(text: str) -> str:
 def test_what_was_put_is_got(backend: Backend) -> None:
     """Bytes of every kind come back whole and in part, from bytes, bytearray and memoryview alike."""
     data = random.Random(7).randbytes(70_000)
-    for kind, source in zip(Kind, (data, bytearray(data), memoryview(bytearray(data))) * 2, strict=True):
+    sources = (data, bytearray(data), memoryview(bytearray(data)))
+    for kind, source in zip(Kind, itertools.cycle(sources), strict=False):
         name = CONFIG_NAME if kind is Kind.CONFIG else _name(kind)
         backend.put(kind, name, source)
         assert backend.get(kind, name) == data
@@ -181,6 +183,38 @@ def test_an_empty_place_lists_nothing(backend: Backend) -> None:
     """A place that was just made is empty, not an error."""
     for kind in Kind:
         assert list(backend.list(kind)) == []
+
+
+def test_sealed_objects_have_names_with_folders(backend: Backend) -> None:
+    """Objects in folders are stored, listed with their whole names, replaced only when asked, deleted."""
+    names = ["plain", "wal/16/000000010000000000000001", "wal/16/000000010000000000000002", "wal/.x_-.y"]
+    for size, name in enumerate(names, start=1):
+        backend.put(Kind.OBJECTS, name, bytes(size), if_absent=True)
+    listed = sorted((found.name, found.size) for found in backend.list(Kind.OBJECTS))
+    assert listed == sorted((name, size) for size, name in enumerate(names, start=1))
+    with pytest.raises(ObjectExistsError):
+        backend.put(Kind.OBJECTS, names[1], b"other", if_absent=True)
+    assert backend.get(Kind.OBJECTS, names[1]) == bytes(2)
+    backend.put(Kind.OBJECTS, names[1], b"replaced")
+    assert backend.get(Kind.OBJECTS, names[1], 2, 3) == b"pla"
+    backend.delete(Kind.OBJECTS, names[1])
+    backend.delete(Kind.OBJECTS, names[1])
+    backend.delete(Kind.OBJECTS, "never/was/there")
+    with pytest.raises(ObjectAbsentError):
+        backend.size(Kind.OBJECTS, names[1])
+    assert {found.name for found in backend.list(Kind.OBJECTS)} == {*names} - {names[1]}
+    assert list(backend.list(Kind.LOCKS)) == []
+
+
+def test_names_that_lead_elsewhere_are_refused(backend: Backend) -> None:
+    """No name reaches out of its folder, is hidden from listings, or is longer than storage allows."""
+    for name in ("", "..", "a/../b", "./a", "/a", "a/", "a//b", "a b", "a~b", "é", "a\n", "x" * 201):
+        for act in (backend.get, backend.size, backend.delete):
+            with pytest.raises(FinalBackendError):
+                act(Kind.OBJECTS, name)
+        with pytest.raises(FinalBackendError):
+            backend.put(Kind.OBJECTS, name, b"x")
+    assert list(backend.list(Kind.OBJECTS)) == []
 
 
 def test_delete_can_be_repeated(backend: Backend) -> None:

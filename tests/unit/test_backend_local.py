@@ -58,7 +58,7 @@ def test_files_and_directories_are_for_their_owner_only(backend: LocalBackend) -
         assert stat.S_IMODE(directory.stat().st_mode) == 0o700
     assert len(list((root / "data").iterdir())) == 256
     assert sorted(path.name for path in root.iterdir()) == [
-        *("config", "data", "index", "keys", "locks", "snapshots")
+        *("config", "data", "index", "keys", "locks", "objects", "snapshots")
     ]
 
 

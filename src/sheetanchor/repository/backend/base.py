@@ -7,11 +7,14 @@ ObjectAbsentError, PassingBackendError, FinalBackendError and its children.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import Protocol
+
+from sheetanchor.repository.ids import is_hex_id
 
 
 class Kind(StrEnum):
@@ -23,10 +26,34 @@ class Kind(StrEnum):
     SNAPSHOTS = "snapshots"
     INDEX = "index"
     DATA = "data"
+    OBJECTS = "objects"
+    """Sealed objects (`objects.py`), which restic does not know and passes over."""
 
 
 CONFIG_NAME = ""
 """`Kind.CONFIG` has one object, with this name."""
+
+LONGEST_NAME = 800
+"""Most characters of a sealed object's name; with a prefix it still fits into a key of S3."""
+LONGEST_PART = 200
+"""Most characters between two "/"; file systems allow 255 bytes, and writing beside needs some."""
+
+_OBJECT_NAME = re.compile(rf"[A-Za-z0-9._-]{{1,{LONGEST_PART}}}(/[A-Za-z0-9._-]{{1,{LONGEST_PART}}})*")
+
+
+def is_object_name(text: str) -> bool:
+    """Say whether `text` can name a sealed object: parts of letters, digits, "._-", between "/".
+
+    "." and ".." are no parts, since they would lead elsewhere in a directory or a URL.
+    """
+    if len(text) > LONGEST_NAME or _OBJECT_NAME.fullmatch(text) is None:
+        return False
+    return not {".", ".."} & set(text.split("/"))
+
+
+def is_name(kind: Kind, text: str) -> bool:
+    """Say whether `text` can name an object of `kind`, which is not CONFIG."""
+    return is_object_name(text) if kind is Kind.OBJECTS else is_hex_id(text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +76,11 @@ class Features:
 
 
 class Backend(Protocol):
-    """Bytes by kind and name."""
+    """Bytes by kind and name.
+
+    Names are ids in hex, but for OBJECTS, whose names are those of `is_object_name`. Of these no
+    name may be a folder of another ("a" beside "a/b"): a directory cannot hold both.
+    """
 
     @property
     def location(self) -> str:
@@ -87,7 +118,7 @@ class Backend(Protocol):
         ...
 
     def list(self, kind: Kind) -> Iterator[StoredObject]:
-        """Yield all objects of a kind, in any order; names that are no ids are passed over."""
+        """Yield all objects of a kind, in any order; names that the kind cannot have are passed over."""
         ...
 
     def delete(self, kind: Kind, name: str) -> None:

@@ -23,9 +23,10 @@ from sheetanchor.errors import (
     PassingBackendError,
     ReadOnlyBackendError,
 )
-from sheetanchor.repository.backend.base import CONFIG_NAME, Features, Kind, StoredObject
-from sheetanchor.repository.ids import is_hex_id
+from sheetanchor.repository.backend.base import CONFIG_NAME, Features, Kind, StoredObject, is_name
 
+_BESIDE = "~tmp-"
+"""Marks a file that is being written; no name of any kind holds a "~"."""
 _DIRECTORY_MODE = 0o700
 _FILE_MODE = 0o400
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -72,7 +73,7 @@ class LocalBackend:
         """Store an object durably; see Backend."""
         path = self._path(kind, name)
         directory = os.path.dirname(path)
-        temporary = f"{path}-tmp-{secrets.token_hex(8)}"
+        temporary = f"{path}{_BESIDE}{secrets.token_hex(8)}"
         try:
             self._write(temporary, data)
             if if_absent:
@@ -123,11 +124,11 @@ class LocalBackend:
                 yield StoredObject(CONFIG_NAME, self.size(kind, CONFIG_NAME), None)
             return
         directory = os.path.join(self._root, kind)
-        if kind is not Kind.DATA:
-            yield from self._list_directory(directory)
-            return
-        for number in range(256):
-            yield from self._list_directory(os.path.join(directory, f"{number:02x}"))
+        if kind is Kind.DATA:
+            for number in range(256):
+                yield from self._list_directory(kind, os.path.join(directory, f"{number:02x}"))
+        else:
+            yield from self._list_directory(kind, directory)
 
     def delete(self, kind: Kind, name: str) -> None:
         """Remove an object; see Backend."""
@@ -145,7 +146,7 @@ class LocalBackend:
     def _path(self, kind: Kind, name: str) -> str:
         if kind is Kind.CONFIG:
             return os.path.join(self._root, kind)
-        if not is_hex_id(name):
+        if not is_name(kind, name):
             raise FinalBackendError(f"{name[:80]!r} is no name of a file of kind {kind}")
         if kind is Kind.DATA:
             return os.path.join(self._root, kind, name[:2], name)
@@ -167,17 +168,27 @@ class LocalBackend:
             os.close(descriptor)
 
     def _make_missing(self, directory: str) -> None:
-        """Make a missing directory, but only in a repository: not where its disk was mounted."""
-        if not os.path.exists(os.path.join(self._root, Kind.CONFIG)):
+        """Make missing directories, but only in a repository: not where its disk was mounted."""
+        if not any(os.path.exists(os.path.join(self._root, kind)) for kind in (Kind.CONFIG, Kind.OBJECTS)):
             raise FileNotFoundError(errno.ENOENT, "no repository", directory)
+        missing = [directory]
+        while not os.path.isdir(parent := os.path.dirname(missing[-1])):
+            missing.append(parent)
         os.makedirs(directory, _DIRECTORY_MODE, exist_ok=True)
-        _sync_directory(os.path.dirname(directory))
+        for made in missing:
+            _sync_directory(os.path.dirname(made))
 
-    def _list_directory(self, directory: str) -> Iterator[StoredObject]:
+    def _list_directory(self, kind: Kind, directory: str, folder: str = "") -> Iterator[StoredObject]:
+        """Yield a directory's objects; of sealed objects also those further down, named from the top."""
         try:
             with os.scandir(directory) as entries:
                 for entry in entries:
-                    if is_hex_id(entry.name) and (found := _stored(entry)) is not None:
+                    name = folder + entry.name
+                    if not is_name(kind, name):
+                        continue
+                    if kind is Kind.OBJECTS and entry.is_dir(follow_symlinks=False):
+                        yield from self._list_directory(kind, entry.path, f"{name}/")
+                    elif (found := _stored(entry, name)) is not None:
                         yield found
         except FileNotFoundError:
             return
@@ -185,12 +196,12 @@ class LocalBackend:
             raise _read_error("list", directory, error) from error
 
 
-def _stored(entry: os.DirEntry[str]) -> StoredObject | None:
+def _stored(entry: os.DirEntry[str], name: str) -> StoredObject | None:
     try:
         status = entry.stat()
     except FileNotFoundError:
         return None
-    return StoredObject(entry.name, status.st_size, datetime.fromtimestamp(status.st_mtime, UTC))
+    return StoredObject(name, status.st_size, datetime.fromtimestamp(status.st_mtime, UTC))
 
 
 def _read(descriptor: int, offset: int, length: int) -> bytes:

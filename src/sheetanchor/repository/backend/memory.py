@@ -8,7 +8,7 @@ from datetime import datetime
 
 from sheetanchor.clock import Clock, SystemClock
 from sheetanchor.errors import FinalBackendError, ObjectAbsentError, ObjectExistsError
-from sheetanchor.repository.backend.base import Features, Kind, StoredObject
+from sheetanchor.repository.backend.base import Features, Kind, StoredObject, is_object_name
 
 
 class MemoryBackend:
@@ -36,6 +36,7 @@ class MemoryBackend:
         self, kind: Kind, name: str, data: bytes | bytearray | memoryview, *, if_absent: bool = False
     ) -> None:
         """Store an object; see Backend."""
+        _check_name(kind, name)
         with self._lock:
             if if_absent and (kind, name) in self._objects:
                 raise ObjectExistsError(f"memory: {kind}/{name} exists already")
@@ -66,6 +67,7 @@ class MemoryBackend:
 
     def delete(self, kind: Kind, name: str) -> None:
         """Remove an object; see Backend."""
+        _check_name(kind, name)
         with self._lock:
             self._objects.pop((kind, name), None)
 
@@ -73,8 +75,14 @@ class MemoryBackend:
         """Nothing to free."""
 
     def _object(self, kind: Kind, name: str) -> tuple[bytes, datetime]:
+        _check_name(kind, name)
         with self._lock:
             found = self._objects.get((kind, name))
         if found is None:
             raise ObjectAbsentError(f"memory: {kind}/{name} does not exist")
         return found
+
+
+def _check_name(kind: Kind, name: str) -> None:
+    if kind is Kind.OBJECTS and not is_object_name(name):
+        raise FinalBackendError(f"{name[:80]!r} is no name of a file of kind {kind}")

@@ -26,8 +26,7 @@ from sheetanchor.errors import (
     PassingBackendError,
     ReadOnlyBackendError,
 )
-from sheetanchor.repository.backend.base import CONFIG_NAME, Features, Kind, StoredObject
-from sheetanchor.repository.ids import is_hex_id
+from sheetanchor.repository.backend.base import CONFIG_NAME, Features, Kind, StoredObject, is_name
 from sheetanchor.secret import Secret
 
 _AMAZON = ".amazonaws.com"
@@ -171,8 +170,9 @@ class S3Backend:
                 return
             for page in obstore.list(self._store, prefix=folder):
                 for found in page:
-                    name = found["path"].rpartition("/")[2]
-                    if is_hex_id(name):
+                    below = found["path"].removeprefix(f"{folder}/")
+                    name = below if kind is Kind.OBJECTS else below.rpartition("/")[2]
+                    if is_name(kind, name):
                         yield StoredObject(name, found["size"], found["last_modified"])
         except (BaseError, OSError) as error:
             failure = self._error("list", folder, error)
@@ -228,7 +228,7 @@ class S3Backend:
     def _key(self, kind: Kind, name: str) -> str:
         if kind is Kind.CONFIG:
             return self._folder(kind)
-        if not is_hex_id(name):
+        if not is_name(kind, name):
             raise FinalBackendError(f"{name[:80]!r} is no name of a file of kind {kind}")
         return (
             f"{self._folder(kind)}/{name[:2]}/{name}" if kind is Kind.DATA else f"{self._folder(kind)}/{name}"
