@@ -12,6 +12,7 @@ import pytest
 
 from support import s3_server
 from support.archive_cases import write_archive
+from support.postgres import run_sql
 from support.programs import require_program
 from support.stack import PROGRAM, StackUnderTest, stack_under_test
 
@@ -231,7 +232,9 @@ def test_an_archive_of_the_old_scripts_restores_on_trust(
     subprocess.run(argv, check=True)
     subprocess.run(["tar", "-czf", f"{name}.tar.gz", name], cwd=backups, check=True)
     shutil.rmtree(folder)
-    stack.change()
+    run_sql(server, "shop", "CREATE TABLE later AS SELECT 1 AS id")
+    with stack.redis.server.client() as client:
+        client.set("later", "x")
     variables = {"BACKUP_DIR": str(backups), "SHEETANCHOR_CONFIG": str(another_repository(stack, tmp_path))}
     changed = stack.describe()
     refused = run_script(stack, "restore.sh", name, "--no-confirm", **variables)
@@ -243,7 +246,7 @@ def test_an_archive_of_the_old_scripts_restores_on_trust(
     assert "unproven" in done.stdout + done.stderr
     after = stack.describe()
     for part in ("postgres", "redis"):
-        assert after[part] == before[part]
+        assert changed[part] != before[part] == after[part]
 
 
 WRONG_SETTINGS = {
