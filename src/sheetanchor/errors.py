@@ -21,7 +21,7 @@ Exit codes follow restic's: 0 done, 1 failed, 2 wrong usage or configuration, 3 
     ├── ArchiveError                                             1
     │   └── HostileArchiveError, WrongKeyError
     ├── PlanRefusedError, UnknownBackupError                     1
-    ├── PartialBackupError                                       3
+    ├── PartialBackupError, OldStateKeptError                    3
     └── InterruptedByUserError                                 130
 """
 
@@ -202,6 +202,13 @@ class PartialBackupError(SheetanchorError):
 
     exit_code = 3
     code = "partial"
+
+
+class OldStateKeptError(SheetanchorError):
+    """A restore is done and live; what it replaced could not be cleared away."""
+
+    exit_code = 3
+    code = "old_state_kept"
 
 
 class InterruptedByUserError(SheetanchorError):

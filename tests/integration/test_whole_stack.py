@@ -77,3 +77,22 @@ def test_latest_is_never_a_safety_backup(tmp_path: Path) -> None:
         stack.change()
         assert stack.restore("latest").summary["backup"] == name
         assert stack.describe() == before
+
+
+def test_old_database_with_a_replication_slot_is_kept_until_someone_decides(tmp_path: Path) -> None:
+    """The restore is done, exit code 3 says what the slot holds back, and `--resume` clears up later."""
+    with stack_under_test(tmp_path, settings={"wal_level": "logical"}) as stack:
+        name = stack.backup()
+        with connect(stack.postgres.server, "shop") as connection:
+            connection.execute("SELECT pg_create_logical_replication_slot('feed', 'test_decoding')")
+        planned = stack.run("restore", name, "--only", "postgres", "--dry-run")
+        assert "feed" in str(planned.summary)
+        done = stack.run("restore", name, "--only", "postgres", "--no-confirm")
+        assert done.status == 3, done.messages[-1]
+        assert done.error["code"] == "old_state_kept"
+        assert "feed" in done.error["message"]
+        with connect(stack.postgres.server) as connection:
+            assert connection.execute("SELECT count(*) FROM pg_replication_slots").fetchone() == (1,)
+            connection.execute("SELECT pg_drop_replication_slot('feed')")
+        assert stack.run("restore", "--resume", "--no-confirm").status == 0
+        assert stack.leftovers() == []

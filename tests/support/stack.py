@@ -11,7 +11,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -171,14 +171,14 @@ class StackUnderTest:
 
 @contextmanager
 def stack_under_test(
-    directory: Path, *, postgres: int = 18, cache: str = "valkey"
+    directory: Path, *, postgres: int = 18, cache: str = "valkey", settings: Mapping[str, str] | None = None
 ) -> Iterator[StackUnderTest]:
     """Yield a running stack with data in every part and an empty repository; ended afterwards."""
     with ExitStack() as stack:
-        server = stack.enter_context(running_server(postgres))
+        server = stack.enter_context(running_server(postgres, settings=settings))
         run_sql(server, "postgres", postgres_cases.DATA)
-        settings = ("appendonly yes",) if cache == "redis" else ()
-        live = stack.enter_context(live_server(programs()[cache], directory / "cache", *settings))
+        lines = ("appendonly yes",) if cache == "redis" else ()
+        live = stack.enter_context(live_server(programs()[cache], directory / "cache", *lines))
         redis_cases.fill(live)
         uploads = directory / "srv" / "uploads"
         uploads.mkdir(parents=True)

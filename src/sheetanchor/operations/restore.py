@@ -14,6 +14,7 @@ from sheetanchor.components.base import Staged
 from sheetanchor.errors import (
     ComponentError,
     InterruptedByUserError,
+    OldStateKeptError,
     PlanRefusedError,
     ReadOnlyBackendError,
     SheetanchorError,
@@ -30,6 +31,9 @@ from sheetanchor.operations.verify import verify_tree
 
 HEALTH_ATTEMPTS = 30
 """One a second: a restarted database may need that long to accept connections."""
+
+
+CLEAR_UP = "the restored data is live; `sheetanchor restore --resume` finishes clearing up"
 
 
 class RestoreRun:
@@ -61,6 +65,8 @@ class RestoreRun:
                 with self._journal.step(step):
                     self._perform(step)
             except SheetanchorError as error:
+                if step.startswith("discard:"):
+                    raise _kept(error) from error
                 note = self._take_back(step)
                 error.hint = f"{error.hint}; {note}" if error.hint else note
                 raise
@@ -169,7 +175,7 @@ class RestoreRun:
     def _take_back(self, step: str) -> str:
         """Undo what was done; return what that means for the live data, for the hint."""
         if step.startswith("discard:"):
-            return "the restored data is live; `sheetanchor restore --resume` finishes clearing up"
+            return CLEAR_UP
         steps = [*self._journal.state.done, step]
         if self._prepared.plan.in_place and any(one.startswith("stage:") for one in steps):
             return "live data was being replaced in place: `sheetanchor rollback` brings it back"
@@ -204,6 +210,13 @@ class RestoreRun:
             yield
         finally:
             self._environment.listener.finished(task)
+
+
+def _kept(error: SheetanchorError) -> OldStateKeptError:
+    return OldStateKeptError(
+        f"the restore is done, the old state is still there: {error.message}",
+        hint=f"{error.hint}; {CLEAR_UP}" if error.hint else CLEAR_UP,
+    )
 
 
 def take_back(
