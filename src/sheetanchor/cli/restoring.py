@@ -52,12 +52,22 @@ def resume(invocation: Invocation) -> None:
 
 
 def extract(
-    invocation: Invocation, name: str, chosen: Selection, target: Path, include: tuple[str, ...]
+    invocation: Invocation,
+    name: str,
+    chosen: Selection,
+    target: Path,
+    include: tuple[str, ...],
+    *,
+    trust: bool,
 ) -> None:
     """Write files below a directory."""
+    from sheetanchor.cli.archives import encryption_key
+
+    output = invocation.output
     with invocation.application() as application:
+        name = application.backup_of(name, key=lambda: encryption_key(None, output), trust=trust)
         summary = application.extract(name, chosen, target, include)
-    report(invocation.output, summary, target=target)
+    report(output, summary, target=target)
 
 
 def describe_plan(output: Output, plan: RestorePlan) -> list[str]:

@@ -10,6 +10,7 @@ from typing import BinaryIO
 
 from sheetanchor.errors import UnknownBackupError, UsageError
 from sheetanchor.operations.catalog import Catalog
+from sheetanchor.operations.manifest import MANIFEST_PATH
 from sheetanchor.operations.results import Change, ListedEntry
 from sheetanchor.repository.ids import Id
 from sheetanchor.repository.node import Node, NodeType, permissions
@@ -58,7 +59,8 @@ def compare(repository: Repository, catalog: Catalog, before: str, after: str) -
     """Yield what changed from one backup to another, in order of path."""
     old = {path: node for path, node in _nodes(repository, catalog, before, "/") if path}
     new = {path: node for path, node in _nodes(repository, catalog, after, "/") if path}
-    for path in sorted(old.keys() | new.keys()):
+    # The manifests of two backups always differ.
+    for path in sorted((old.keys() | new.keys()) - {MANIFEST_PATH.encode()}):
         change = _change(path, old.get(path), new.get(path))
         if change is not None:
             yield change

@@ -95,7 +95,7 @@ class Catalog:
         own = [record for record in found if record.stack == self._stack]
         if found:
             return (own or found)[0]
-        names = [record.name for record in self.records]
+        names = [record.name for record in self.records] + [LATEST]
         near = difflib.get_close_matches(name, names, n=3, cutoff=0.6)
         hint = f"nearest: {', '.join(near)}" if near else "`sheetanchor list` shows what there is"
         raise UnknownBackupError(f"no backup is named {name!r}", hint=hint)

@@ -66,8 +66,7 @@ def _judge(
     if newest is None or age is None:
         extra = f"; the newest, {partial.name}, is partial" if partial else ""
         return FreshnessLevel.CRITICAL, f"no complete backup{extra}"
-    hours = age.total_seconds() / 3600
-    said = f"{newest.name} is {hours:.1f} hours old"
+    said = f"{newest.name} is {_spoken(age)} old"
     if age < -FUTURE_TOLERANCE:
         return FreshnessLevel.CRITICAL, f"{newest.name} is from the future: a clock is wrong"
     if age > alert:
@@ -77,6 +76,13 @@ def _judge(
     if partial is not None:
         return FreshnessLevel.WARNING, f"{said}; {partial.name} after it is only partial"
     return FreshnessLevel.OK, said
+
+
+def _spoken(age: timedelta) -> str:
+    minutes = int(age.total_seconds() // 60)
+    if minutes < 120:
+        return f"{minutes} minute{'' if minutes == 1 else 's'}"
+    return f"{age.total_seconds() / 3600:.1f} hours"
 
 
 def _age(catalog: Catalog, component: str, now: datetime) -> float | None:

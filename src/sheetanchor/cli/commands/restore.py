@@ -147,7 +147,7 @@ def command(
         )
     files = tuple(include or ())
     if target is not None:
-        restoring.extract(invocation, name, chosen, target, files)
+        restoring.extract(invocation, name, chosen, target, files, trust=trust_archive)
         return
     options = Options(files, in_place, not no_safety_backup, into, trust_archive)
     _restore(invocation, name, chosen, options, dry_run=dry_run, no_confirm=no_confirm)
