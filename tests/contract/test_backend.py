@@ -17,6 +17,7 @@ from sheetanchor.errors import FinalBackendError, ObjectAbsentError, ObjectExist
 from sheetanchor.repository.backend.base import CONFIG_NAME, Backend, Kind
 from sheetanchor.repository.backend.local import LocalBackend
 from sheetanchor.repository.backend.memory import MemoryBackend
+from sheetanchor.repository.backend.probe import honours_if_absent
 from sheetanchor.repository.backend.retry import RetryingBackend, RetryPolicy
 from sheetanchor.repository.backend.s3 import S3Backend
 from support.rclone import require_rclone
@@ -268,3 +269,10 @@ def test_the_location_is_for_people(backend: Backend) -> None:
     """It says where, and holds no secret."""
     assert backend.location
     assert "SECRETSECRET" not in backend.location
+
+
+def test_the_probe_tells_whether_conditions_hold(backend: Backend) -> None:
+    """Each place is told apart by trying, not by its promise; nothing is left behind."""
+    server_ignores = backend.location.startswith("s3:") and isinstance(backend, RetryingBackend)
+    assert honours_if_absent(backend) is not server_ignores
+    assert list(backend.list(Kind.OBJECTS)) == []

@@ -22,6 +22,7 @@ from sheetanchor.errors import (
 )
 from sheetanchor.events import Listener, SilentListener
 from sheetanchor.repository.backend.base import CONFIG_NAME, Backend, Kind
+from sheetanchor.repository.backend.probe import honours_if_absent
 from sheetanchor.repository.blob_reader import BlobReader
 from sheetanchor.repository.check import Checker, CheckReport, Finding
 from sheetanchor.repository.chunker import derive_seed
@@ -34,6 +35,7 @@ from sheetanchor.repository.index_file import load_index, save_index
 from sheetanchor.repository.keyring import Keyring
 from sheetanchor.repository.keys import KeyOwner, OpenedKey, add_key, open_key
 from sheetanchor.repository.locks import Locker
+from sheetanchor.repository.objects import SealedObjects
 from sheetanchor.repository.options import Options
 from sheetanchor.repository.pack import PackedBlob
 from sheetanchor.repository.process_identity import current_process
@@ -164,6 +166,14 @@ class Repository:
     def keyring(self) -> Keyring:
         """The passwords that open the repository."""
         return Keyring(self._backend, self._key, self._clock)
+
+    def objects(self) -> SealedObjects:
+        """Return the sealed objects: what is kept beside the backups and is no restic file."""
+        return SealedObjects(self._backend, self._key.master_key)
+
+    def honours_if_absent(self) -> bool:
+        """Try out whether this storage refuses to replace an object; see `probe.honours_if_absent`."""
+        return honours_if_absent(self._backend)
 
     @contextmanager
     def lock(self, *, exclusive: bool = False, retry_for: float = 0.0) -> Iterator[HeldLock]:

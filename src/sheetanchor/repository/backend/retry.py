@@ -10,6 +10,7 @@ from typing import TypeVar
 from sheetanchor.clock import Clock
 from sheetanchor.errors import ObjectExistsError, PassingBackendError
 from sheetanchor.repository.backend.base import Backend, Features, Kind, StoredObject
+from sheetanchor.repository.backend.probe import LooksFirst
 
 Result = TypeVar("Result")
 
@@ -77,6 +78,14 @@ class RetryingBackend:
                     raise
 
         self._retry(attempt)
+
+    def put_on_condition(self, kind: Kind, name: str, data: bytes) -> None:
+        """Store an object on the storage's own condition; see probe.LooksFirst."""
+        inner = self._inner
+        if isinstance(inner, LooksFirst):
+            self._retry(lambda: inner.put_on_condition(kind, name, data))
+        else:
+            self.put(kind, name, data, if_absent=True)
 
     def get(self, kind: Kind, name: str, offset: int = 0, length: int | None = None) -> bytes:
         """Return bytes of an object; see Backend."""

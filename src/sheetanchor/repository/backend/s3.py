@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
+from typing import Literal
 from urllib.parse import urlsplit
 
 import obstore
@@ -126,14 +127,22 @@ class S3Backend:
         key = self._key(kind, name)
         if if_absent and self._exists(kind, name):
             raise ObjectExistsError(f"{self.location}: {key} exists already")
-        big = len(data) > self._largest_put and not if_absent
+        self._send(key, data, "create" if if_absent else "overwrite")
+
+    def put_on_condition(self, kind: Kind, name: str, data: bytes) -> None:
+        """Store an object if the server itself finds it absent; see probe.LooksFirst."""
+        self._send(self._key(kind, name), data, "create")
+
+    def _send(
+        self, key: str, data: bytes | bytearray | memoryview, mode: Literal["create", "overwrite"]
+    ) -> None:
         try:
             obstore.put(
                 self._store,
                 key,
                 data,
-                mode="create" if if_absent else "overwrite",
-                use_multipart=big,
+                mode=mode,
+                use_multipart=len(data) > self._largest_put and mode == "overwrite",
                 chunk_size=self._part_size,
                 max_concurrency=2,
             )
