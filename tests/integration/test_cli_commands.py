@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -96,7 +97,7 @@ def test_dump_writes_the_bytes_and_nothing_else(stack: ShopStack) -> None:
 
 def test_dump_into_a_pipe_that_closes_ends_quietly(stack: ShopStack) -> None:
     """`sheetanchor dump … | head -c 1` is no error worth a message."""
-    command = " ".join(stack.command("dump", "latest", "/volumes/uploads/binary"))
+    command = shlex.join(stack.command("dump", "latest", "/volumes/uploads/binary"))
     done = subprocess.run(
         ["/bin/bash", "-o", "pipefail", "-c", f"{command} | true"], capture_output=True, check=False
     )
@@ -106,7 +107,7 @@ def test_dump_into_a_pipe_that_closes_ends_quietly(stack: ShopStack) -> None:
 
 def test_a_closed_pipe_does_not_fail_a_listing(stack: ShopStack) -> None:
     """The reader has what it wanted: exit 0, and not a word."""
-    command = " ".join(stack.command("ls", "latest"))
+    command = shlex.join(stack.command("ls", "latest"))
     done = subprocess.run(
         ["/bin/bash", "-o", "pipefail", "-c", f"{command} | true"], capture_output=True, check=False
     )

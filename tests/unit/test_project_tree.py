@@ -31,7 +31,8 @@ def _tracked() -> list[Path]:
     if listed.returncode == 0:
         names = [name for name in listed.stdout.decode().split("\0") if name]
         return [ROOT / name for name in names if (ROOT / name).is_file()]
-    made = {".venv", ".demo", ".cache", ".git"}
+    ignored = (ROOT / ".gitignore").read_text().split()
+    made = {".git", *(name.rstrip("/") for name in ignored if name.endswith("/"))}
     return [path for path in ROOT.rglob("*") if path.is_file() and not made & set(path.parts)]
 
 
