@@ -22,7 +22,6 @@ ALLOWED = {
         "repository.model",
         "archive",
         "policy",
-        "report",
         "config.models",
         *GROUND,
     ),

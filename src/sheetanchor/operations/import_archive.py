@@ -19,7 +19,7 @@ from sheetanchor.archive import layout
 from sheetanchor.archive.reader import ArchiveReader, open_archive
 from sheetanchor.components.base import Component, Entry, EntryType, PortableComponent, PortableTree, Proof
 from sheetanchor.errors import ArchiveError, PlanRefusedError, ProofMismatchError
-from sheetanchor.operations import backup
+from sheetanchor.operations import commit
 from sheetanchor.operations.catalog import Catalog
 from sheetanchor.operations.environment import Environment
 from sheetanchor.operations.naming import IMPORTED_TIER, backup_time, component_root
@@ -82,7 +82,7 @@ class _Import:
         self._contents: dict[str, IO[bytes]] = {}
         """Configuration files, which come one by one and are stored together at the end."""
         self._open_files = open_files
-        self._captured: list[backup.Captured] = []
+        self._captured: list[commit.Captured] = []
 
     def read_members(self, session: WriteSession) -> None:
         """Store every member, in the archive's order."""
@@ -153,7 +153,7 @@ class _Import:
         proof = capture(sink)
         self._compare(component.name, proof)
         self._captured.append(
-            backup.Captured(
+            commit.Captured(
                 name=component.name,
                 kind=component.kind,
                 root=root,
@@ -162,7 +162,7 @@ class _Import:
                 bytes_read=sink.bytes_read,
                 bytes_added=writer.bytes_added,
                 duration_s=self._environment.clock.monotonic() - begin,
-                previous=backup.Previous(),
+                previous=commit.Previous(),
             )
         )
 
@@ -204,7 +204,7 @@ class _Import:
             raise ArchiveError(f"{name}: nothing in the archive belongs to a component of this configuration")
         self._refuse_missing()
         moment = backup_time(name) or self._environment.clock.now()
-        planned = backup.BackupPlan(
+        planned = commit.BackupPlan(
             name=name,
             tier=IMPORTED_TIER,
             started_at=moment,
@@ -213,7 +213,7 @@ class _Import:
             origin=f"archive {self._reader.name}",
             proven=self._reader.proven,
         )
-        return backup.commit(self._environment, session, planned, self._captured)
+        return commit.commit(self._environment, session, planned, self._captured)
 
     def _refuse_missing(self) -> None:
         """An archive that lacks what its manifest lists is cut, whatever its checksums say."""

@@ -1,1 +1,0 @@
-"""Reports, status and metrics."""
