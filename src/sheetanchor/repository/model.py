@@ -138,3 +138,52 @@ class EntryLike(Protocol):
     def xattrs(self) -> tuple[tuple[str, bytes], ...]:
         """Extended attributes."""
         ...
+
+
+@dataclass(frozen=True)
+class PrunePlan:
+    """What a prune will do, in figures (bytes as stored) and in packs."""
+
+    snapshots: int
+    blobs_used: int
+    blobs_unused: int
+    """Entries in packs that nobody needs, further copies of needed blobs included."""
+    packs_kept: int
+    bytes_before: int
+    bytes_after: int
+    """An estimate: headers of the new packs are counted as those of the old."""
+    bytes_to_repack: int
+    """What is read and written anew."""
+    bytes_unused_left: int
+    unreferenced: tuple[Id, ...]
+    """Stored, but in no index: left by runs that were cut off."""
+    delete: tuple[Id, ...]
+    """Indexed, nothing in them is used."""
+    repack: tuple[Id, ...]
+    """Partly used, or small: their used blobs go to new packs. In the order of what is gained."""
+    lost: tuple[Id, ...]
+    """Indexed but not stored, and not needed: they leave the index."""
+
+    @property
+    def bytes_to_free(self) -> int:
+        """Return by how much the repository gets smaller."""
+        return self.bytes_before - self.bytes_after
+
+    @property
+    def nothing_to_do(self) -> bool:
+        """Say whether the repository stays as it is."""
+        return not (self.unreferenced or self.delete or self.repack or self.lost)
+
+
+@dataclass(frozen=True)
+class PruneOutcome:
+    """What a prune did; bytes as stored."""
+
+    packs_removed: int
+    packs_repacked: int
+    packs_left: int
+    """Packs to be written anew that were not, for want of time or because of damage."""
+    bytes_freed: int
+    index_files_replaced: int
+    damaged: tuple[str, ...] = ()
+    """What could not be read; those packs stay as they are."""

@@ -11,6 +11,7 @@ import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 
 from sheetanchor.clock import Clock
 from sheetanchor.errors import (
@@ -39,6 +40,7 @@ from sheetanchor.repository.objects import SealedObjects
 from sheetanchor.repository.options import Options
 from sheetanchor.repository.pack import PackedBlob
 from sheetanchor.repository.process_identity import current_process
+from sheetanchor.repository.prune import Pruner
 from sheetanchor.repository.reader import Reader
 from sheetanchor.repository.scrypt import ScryptParameters, calibrate
 from sheetanchor.repository.session import WriteSession
@@ -194,8 +196,11 @@ class Repository:
         locker = self._locker()
         return locker.remove_all() if everything else len(locker.clear_dead())
 
-    def snapshots(self) -> list[StoredSnapshot]:
-        """Return all snapshots, oldest first; one that is damaged is reported as a warning."""
+    def snapshots(self, *, strict: bool = False) -> list[StoredSnapshot]:
+        """Return all snapshots, oldest first; one that is damaged is reported as a warning.
+
+        With `strict`, for who removes what is not needed, it raises DamagedRepositoryError.
+        """
         found: list[StoredSnapshot] = []
         for snapshot_id in self._snapshot_ids():
             try:
@@ -203,6 +208,8 @@ class Repository:
             except ObjectAbsentError:
                 continue
             except DamagedRepositoryError as error:
+                if strict:
+                    raise
                 self._listener.warning("snapshots", error.message)
         return sorted(found, key=lambda stored: (stored.snapshot.time_ns, stored.id))
 
@@ -262,6 +269,23 @@ class Repository:
         """Remove a snapshot; its data stays until a prune. Absent already is no error."""
         self._check_lock()
         self._backend.delete(Kind.SNAPSHOTS, snapshot_id.hex())
+
+    def received_at(self) -> dict[Id, datetime]:
+        """Return when the storage received each snapshot, by its own clock, where it says so."""
+        listed = self._backend.list(Kind.SNAPSHOTS)
+        return {parse_id(item.name): item.received_at for item in listed if item.received_at is not None}
+
+    def pruner(self, listener: Listener | None = None) -> Pruner:
+        """Return what frees space; plan and carry out under one exclusive lock."""
+        return Pruner(
+            self._backend,
+            self._sealer,
+            self.version,
+            threads=self._options.threads,
+            clock=self._clock,
+            listener=listener or self._listener,
+            check_lock=self._check_lock,
+        )
 
     def reader(self) -> Reader:
         """Return a reader that finds whatever the snapshots listed until now refer to."""
