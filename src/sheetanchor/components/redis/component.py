@@ -19,7 +19,7 @@ from sheetanchor.components.redis.scratch import ScratchServer
 from sheetanchor.components.redis.server import ServerFacts, Version, usable_facts
 from sheetanchor.components.redis.staged import PROOF, STAGED, RedisStaged, prove
 from sheetanchor.components.redis.wire import Wire
-from sheetanchor.components.redis.workspace import publish, workspace
+from sheetanchor.components.redis.workspace import publish, sweep, workspace
 from sheetanchor.config.models import RedisConfig
 from sheetanchor.errors import ComponentError, ProofMismatchError, UsageError
 
@@ -101,7 +101,8 @@ class RedisComponent:
         return self.resume(token, source)
 
     def resume(self, token: str, source: Source | None = None) -> RedisStaged:
-        """Return the staged state of `token`, at whatever step it is."""
+        """Return the staged state of `token`, at whatever step it is; what a crash left goes."""
+        sweep(self._context.work_directory, f"redis-{self.name}-capture")
         return RedisStaged(
             address_of(self._config), self._config.server_program, self._directory(token), self._context
         )

@@ -20,8 +20,7 @@ def workspace(parent: Path, prefix: str) -> Iterator[Path]:
     A directory is in use as long as its lock file is locked, which ends with the process.
     """
     parent.mkdir(parents=True, exist_ok=True)
-    for left in parent.glob(f"{prefix}-*"):
-        _sweep(left)
+    sweep(parent, prefix)
     directory = Path(tempfile.mkdtemp(prefix=f"{prefix}-", dir=parent))
     lock = os.open(directory / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
@@ -30,6 +29,12 @@ def workspace(parent: Path, prefix: str) -> Iterator[Path]:
     finally:
         shutil.rmtree(directory, ignore_errors=True)
         os.close(lock)
+
+
+def sweep(parent: Path, prefix: str) -> None:
+    """Remove the directories of that prefix which a crash left."""
+    for left in parent.glob(f"{prefix}-*"):
+        _sweep(left)
 
 
 def _sweep(directory: Path) -> None:
