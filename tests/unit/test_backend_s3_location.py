@@ -63,9 +63,7 @@ def test_wrong_urls_are_refused(url: str) -> None:
     assert "u:p" not in caught.value.message
 
 
-@pytest.mark.parametrize(
-    "url", ["rest:https://host/", "sftp:host:/p", "b2:bucket", "relative/path", "local:x"]
-)
+@pytest.mark.parametrize("url", ["sftp:host:/p", "b2:bucket", "relative/path", "local:x"])
 def test_what_is_not_supported_says_so(url: str) -> None:
     """Other schemes and relative paths are refused with a hint."""
     with pytest.raises(ConfigError) as caught:

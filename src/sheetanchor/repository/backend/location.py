@@ -26,9 +26,10 @@ def open_backend(
 ) -> Backend:
     """Return the backend that a URL names; nothing is read or written yet.
 
-    `/path`, `local:/path`, `s3:host/bucket/prefix` and `s3:https://host/bucket/prefix` are known;
-    S3 credentials come from AWS_* variables in `environment`. `retry_seconds` bounds how long a
-    failing S3 request is tried again. Raises ConfigError.
+    `/path`, `local:/path`, `s3:host/bucket/prefix` and `s3:https://host/bucket/prefix` are known,
+    so is `rest:https://host:port/path/`. Credentials come from AWS_*, SHEETANCHOR_REST_* and
+    RESTIC_REST_* variables in `environment`. `retry_seconds` bounds how long a request that fails
+    is tried again. Raises ConfigError.
     """
     scheme = re.match(r"([a-z0-9+]+):", url)
     if scheme is None or scheme[1] == "local":
@@ -38,18 +39,19 @@ def open_backend(
                 f"the repository {url!r} is no absolute path", hint="write /path or s3:host/bucket/prefix"
             )
         return RetryingBackend(LocalBackend(Path(path)), clock, random_source, _LOCAL_POLICY, on_retry)
+    policy = RetryPolicy() if retry_seconds is None else RetryPolicy(total_seconds=retry_seconds)
     if scheme[1] == "s3":
         from sheetanchor.repository.backend.s3 import S3Backend, parse_s3_url
 
-        policy = RetryPolicy() if retry_seconds is None else RetryPolicy(total_seconds=retry_seconds)
         s3 = S3Backend(parse_s3_url(url, environment))
         return RetryingBackend(s3, clock, random_source, policy, on_retry)
     if scheme[1] == "rest":
-        raise ConfigError(
-            "repositories behind a REST server are not supported yet",
-            hint="use the directory behind the server, or S3",
-        )
+        from sheetanchor.repository.backend.rest import RestBackend
+        from sheetanchor.repository.backend.rest_location import parse_rest_url
+
+        rest = RestBackend(parse_rest_url(url, environment))
+        return RetryingBackend(rest, clock, random_source, policy, on_retry)
     raise ConfigError(
         f"repositories of scheme {scheme[1]!r} are not supported",
-        hint="write /path, s3:host/bucket/prefix or s3:https://host:port/bucket/prefix",
+        hint="write /path, s3:https://host:port/bucket/prefix or rest:https://host:port/path/",
     )
