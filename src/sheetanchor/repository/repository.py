@@ -42,6 +42,8 @@ from sheetanchor.repository.pack import PackedBlob
 from sheetanchor.repository.process_identity import current_process
 from sheetanchor.repository.prune import Pruner
 from sheetanchor.repository.reader import Reader
+from sheetanchor.repository.repair_aids import RepairAids
+from sheetanchor.repository.repair_place import RepairPlace
 from sheetanchor.repository.scrypt import ScryptParameters, calibrate
 from sheetanchor.repository.session import WriteSession
 from sheetanchor.repository.settings import Settings, load_settings, save_settings
@@ -302,6 +304,11 @@ class Repository:
             listener=listener or self._listener,
         )
         return checker.run(read_data=read_data)
+
+    def repairs(self) -> RepairAids:
+        """Return the repairs; hold an exclusive lock while they work."""
+        sealing = (self._sealer, self.version, self._options)
+        return RepairAids(RepairPlace(self._backend, *sealing, self._clock, self._listener, self._check_lock))
 
     def _check_lock(self) -> None:
         for held in list(self._held):
