@@ -28,6 +28,8 @@ from sheetanchor.operations import (
     browse,
     care,
     extract,
+    forget,
+    prune,
     restore,
     restore_plan,
     rollback,
@@ -51,8 +53,10 @@ from sheetanchor.operations.results import (
     StatusSummary,
     VerifySummary,
 )
+from sheetanchor.policy.retention import Rules
 from sheetanchor.process import ProcessRunner
 from sheetanchor.repository.backend.base import Backend
+from sheetanchor.repository.backend.limit import LimitedBackend
 from sheetanchor.repository.repository import Compression, Options, Repository
 from sheetanchor.secret import Secret
 from sheetanchor.stacks.local import LocalStack, Service
@@ -121,11 +125,14 @@ class Application:
         return {one.name: build_component(one, context) for one in self.config.components}
 
     @contextmanager
-    def repository(self) -> Iterator[Repository]:
-        """Open the repository. Raises RepositoryNotFoundError, WrongPasswordError, BackendError."""
+    def repository(self, limit: int | None = None) -> Iterator[Repository]:
+        """Open the repository, with at most `limit` bytes a second each way.
+
+        Raises RepositoryNotFoundError, WrongPasswordError, BackendError.
+        """
         with self._backend() as backend:
             yield Repository.open(
-                backend,
+                backend if limit is None else LimitedBackend(backend, self.world.clock, limit),
                 self.password(),
                 options=self.repository_options(),
                 clock=self.world.clock,
@@ -275,6 +282,41 @@ class Application:
         """Remove locks that nobody holds any more, or all; return how many."""
         with self.repository() as repository:
             return repository.unlock(everything=everything)
+
+    @contextmanager
+    def planned_forget(
+        self, rules: Rules
+    ) -> Iterator[tuple[forget.ForgetPlan, Callable[[float], forget.ForgetSummary]]]:
+        """Judge all backups; yield the plan and what carries it out after waiting so many seconds."""
+        unfinished = self._unfinished()
+        protected: dict[str, str] = {}
+        if unfinished is not None:
+            needed = {unfinished.request.backup, unfinished.safety_backup or ""}
+            protected = dict.fromkeys(needed, "needed by a restore that is not finished")
+        with self.repository() as repository:
+            planned = forget.plan(repository, self.stack_name, rules, self.world.clock.now(), protected)
+            yield (
+                planned,
+                lambda wait_s: forget.execute(
+                    repository, self.world.clock, planned, rules, protected, wait_s=wait_s
+                ),
+            )
+
+    def keep(self, name: str, *, keep: bool, wait_s: float = 0.0) -> forget.KeepSummary:
+        """Mark a backup so that `forget` never removes it, or take the mark away."""
+        with self.repository() as repository:
+            return forget.mark(repository, self.stack_name, name, keep=keep, wait_s=wait_s)
+
+    def prune(
+        self,
+        request: prune.PruneRequest,
+        on_plan: Callable[[prune.PruneFigures], None],
+        *,
+        limit: int | None = None,
+    ) -> prune.PruneSummary:
+        """Free the space of what no backup needs; `limit` is in bytes a second, each way."""
+        with self.repository(limit) as repository:
+            return prune.execute(repository, self.world.clock, self.world.listener, request, on_plan)
 
     def keys(self) -> list[KeyInfo]:
         """Return all keys of the repository."""

@@ -18,11 +18,14 @@ from sheetanchor.cli.commands import (
     diff,
     dump,
     export,
+    forget,
     import_,
     init,
+    keep,
     key,
     list_,
     ls,
+    prune,
     repository,
     restore,
     rollback,
@@ -43,6 +46,7 @@ MAKE = "Make backups"
 LOOK = "Look at backups"
 RESTORE = "Bring things back"
 CARRY = "Carry backups elsewhere"
+KEEP = "Keep and forget backups"
 CARE = "Care for the repository and the configuration"
 TRY = "Try it"
 COMMANDS = {
@@ -59,6 +63,9 @@ COMMANDS = {
     "rollback": (RESTORE, rollback, "Take the last restore back."),
     "export": (CARRY, export, "Write a backup as files for stock tools."),
     "import": (CARRY, import_, "Take such files into the repository."),
+    "keep": (KEEP, keep, "Mark a backup so that no rule removes it."),
+    "forget": (KEEP, forget, "Remove the backups that no rule keeps."),
+    "prune": (KEEP, prune, "Free the space of what no backup needs."),
     "demo": (TRY, demo, "Back up, destroy and bring back a real stack."),
 }
 EPILOG = examples(

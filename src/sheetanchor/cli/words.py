@@ -8,6 +8,7 @@ from datetime import datetime
 _UNITS = ("KiB", "MiB", "GiB", "TiB", "PiB")
 _SECONDS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400, "w": 604800}
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(s|min|m|h|d|w)")
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)([KMGTP]?)(?:i?B)?", re.IGNORECASE)
 _PERCENT = re.compile(r"(\d+(?:\.\d+)?)%")
 
 
@@ -68,6 +69,17 @@ def parse_duration(text: str) -> float:
     if not found or "".join(number + unit for number, unit in found) != rest:
         raise ValueError(f"{text!r} is no duration; write it like 25h, 90m, 2d or 1h30m")
     return sum(float(number) * _SECONDS[unit] for number, unit in found)
+
+
+def parse_size(text: str) -> int:
+    """Read "500K", "10M", "1.5GiB" (powers of 1024) or plain bytes, at least 1. Raises ValueError."""
+    match = _SIZE.fullmatch(text.replace(" ", ""))
+    num_bytes = (
+        int(float(match.group(1)) * 1024 ** "_KMGTP".index(match.group(2).upper() or "_")) if match else 0
+    )
+    if num_bytes < 1:
+        raise ValueError(f"{text!r} is no size; write it like 500K, 10M or 1.5G")
+    return num_bytes
 
 
 def parse_percent(text: str) -> float:
