@@ -1,4 +1,4 @@
-"""`sheetanchor repository`: check it, clear locks, serve it."""
+"""`sheetanchor repository`: check it, repair it, clear locks, serve it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sheetanchor.cli.commands import serve
+from sheetanchor.cli.commands import repository_repair, serve
 from sheetanchor.cli.help import Command
 from sheetanchor.cli.help import group as new_group
 from sheetanchor.cli.options import Context, Json, ReadData, examples, read_data_share
@@ -17,11 +17,15 @@ if TYPE_CHECKING:
 EPILOG = examples(
     "sheetanchor repository check",
     "sheetanchor repository check --read-data",
+    "sheetanchor repository repair --help",
     "sheetanchor repository unlock",
     "sheetanchor repository serve --help",
 )
 SHOWN_ERRORS = 50
-group = new_group("Check the repository, clear locks that were left behind, serve it to others.", EPILOG)
+group = new_group(
+    "Check the repository, repair it, clear locks that were left behind, serve it to others.", EPILOG
+)
+group.add_typer(repository_repair.group, name="repair")
 group.command("serve", cls=Command, epilog=serve.EPILOG)(serve.serve)
 
 
