@@ -49,7 +49,7 @@ def compare(
 def states_table(compared: Sequence[Compared]) -> Table:
     """Return the table that compares before and after; what was empty all the time is left out."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("")
+    table.add_column("", no_wrap=True)
     for title in ("before", "after the disaster", "restored"):
         table.add_column(title, justify="right")
     table.add_column("equal")

@@ -19,7 +19,7 @@ from sheetanchor.demo.place import Place
 from sheetanchor.demo.report import Compared, Figures, compare, figures_table, show_verdict, states_table
 from sheetanchor.process import ProcessRunner
 
-PLAIN_WIDTH = 110
+PLAIN_WIDTH = 120
 """Columns, when the output is a file or a pipe."""
 
 
