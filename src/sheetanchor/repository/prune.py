@@ -41,6 +41,8 @@ class PreparedPrune:
     files: IndexFiles
     used: UsedBlobs
     snapshots: frozenset[str]
+    sizes: dict[Id, int]
+    """Bytes of all stored packs."""
 
 
 @dataclass
@@ -89,7 +91,7 @@ class Pruner:
         stored = {parse_id(item.name): item.size for item in self._backend.list(Kind.DATA)}
         plan = make_plan(files.index, used, stored, len(names), max_unused)
         self._listener.finished(FIND)
-        return PreparedPrune(plan, files, used, names)
+        return PreparedPrune(plan, files, used, names, stored)
 
     def execute(self, prepared: PreparedPrune, deadline: float | None = None) -> PruneOutcome:
         """Carry the plan out; no pack is begun to be written anew after `deadline` (monotonic seconds).
@@ -100,14 +102,13 @@ class Pruner:
         """
         plan = prepared.plan
         self._refuse_changed(prepared)
-        sizes = {parse_id(item.name): item.size for item in self._backend.list(Kind.DATA)}
         self._remove(plan.unreferenced)
         progress = self._repack(prepared, deadline)
         gone = {*plan.delete, *plan.lost, *progress.emptied}
         replaced = rewrite(self._backend, self._sealer, self._version, prepared.files, gone, self._check_lock)
         removed = [*plan.delete, *sorted(progress.emptied)]
         self._remove(removed)
-        freed = sum(sizes.get(pack_id, 0) for pack_id in (*plan.unreferenced, *removed))
+        freed = sum(prepared.sizes.get(pack_id, 0) for pack_id in (*plan.unreferenced, *removed))
         return PruneOutcome(
             packs_removed=len(plan.unreferenced) + len(removed),
             packs_repacked=len(progress.emptied),
