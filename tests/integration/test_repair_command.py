@@ -160,3 +160,16 @@ def test_deleted_snapshots_come_back_as_what_they_were(stack: ShopStack) -> None
     again = stack.call("repository", "repair", "snapshots", "--recover", "--json")
     assert again.summary["recovered"] == []
     _restic(stack, "check", "--read-data")
+
+
+def test_verify_reads_another_share_each_time(stack: ShopStack) -> None:
+    """Two halves are the whole: the second run says that all was read, and how long ago at most."""
+    stack.backup()
+    first = stack.call("verify", "--read-data=50%", "--json")
+    assert first.status == 0, first.stderr
+    assert first.summary["status"] == first.summary["repository"]["status"] == "whole"
+    assert "have been read so far; 1 more such run" in first.summary["repository"]["notes"][0]
+    second = stack.call("verify", "--read-data=50%")
+    assert second.status == 0, second.stderr
+    assert "was read within the last 2 runs" in second.stdout
+    _restic(stack, "check", "--read-data")

@@ -34,7 +34,7 @@ ReadData = Annotated[
     typer.Option(
         "--read-data",
         metavar="[=P%]",
-        help="Read and check the stored data too: all of it, or a random share (--read-data=5%).",
+        help="Read and check the stored data too: all, or a share, another one each time (--read-data=5%).",
     ),
 ]
 BackupName = Annotated[

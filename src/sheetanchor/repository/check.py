@@ -8,8 +8,6 @@ that it damages.
 
 from __future__ import annotations
 
-import math
-import random
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -29,6 +27,7 @@ from sheetanchor.repository.keys import load_key
 from sheetanchor.repository.pack import PackedBlob, pack_size
 from sheetanchor.repository.settings import load_settings
 from sheetanchor.repository.snapshot import load_snapshot
+from sheetanchor.repository.verify_rotation import Rotator
 
 TASK = "check"
 
@@ -50,7 +49,7 @@ class CheckReport:
 
     errors: tuple[Finding, ...]
     hints: tuple[str, ...]
-    """Harmless oddities: packs that nothing refers to, packs indexed twice."""
+    """Harmless oddities: packs that nothing refers to, packs indexed twice; which packs were read when."""
     snapshots: int
     packs: int
     blobs: int
@@ -79,19 +78,27 @@ class Checker:
     """Checks one repository once."""
 
     def __init__(
-        self, backend: Backend, sealer: Sealer, version: int, *, threads: int, listener: Listener
+        self,
+        backend: Backend,
+        sealer: Sealer,
+        version: int,
+        *,
+        threads: int,
+        listener: Listener,
+        rotator: Rotator,
     ) -> None:
         self._backend = backend
         self._sealer = sealer
         self._version = version
         self._threads = threads
         self._listener = listener
+        self._rotator = rotator
         self._index = Index()
         self._blobs = BlobReader(backend, sealer, self._index)
         self._found = _Found()
 
     def run(self, *, read_data: bool | float = False) -> CheckReport:
-        """Check everything; `read_data` as a share in 0..1 reads that share of the packs, at random.
+        """Check everything; `read_data` as a share in 0..1 reads that share of the packs, others each time.
 
         Raises what the backend raises when it cannot be reached at all.
         """
@@ -193,6 +200,8 @@ class Checker:
                 self._found.error(f"data/{pack_id.hex()}", what, *keys)
         if packs:
             self._listener.finished(TASK)
+        if share not in {True, False}:
+            self._found.hints += self._rotator.finish()
         return len(packs), num_bytes
 
     def _with_blobs(self, packs: list[Id]) -> Iterable[tuple[Id, list[PackedBlob]]]:
@@ -202,8 +211,9 @@ class Checker:
         """Return the packs to read; those with a wrong size have been reported already."""
         reported = {key for _, _, keys in self._found.errors for kind, key in keys if kind == "pack"}
         packs = [pack_id for pack_id in self._index.pack_ids() if pack_id not in reported]
-        count = min(len(packs), math.ceil(len(packs) * share))
-        return packs if count == len(packs) else random.SystemRandom().sample(packs, count)
+        if share in {True, False}:
+            return packs if share else []
+        return self._rotator.choose(packs, share)
 
     def _names(self, kind: Kind) -> list[Id]:
         return sorted(parse_id(stored.name) for stored in self._backend.list(kind))

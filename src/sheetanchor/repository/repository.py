@@ -55,6 +55,7 @@ from sheetanchor.repository.snapshot import (
     save_snapshot,
 )
 from sheetanchor.repository.tree_writer import TreeWriter
+from sheetanchor.repository.verify_rotation import Rotator
 from sheetanchor.repository.writer import BlobWriter
 from sheetanchor.secret import Secret
 
@@ -302,6 +303,7 @@ class Repository:
             self.version,
             threads=self._options.threads,
             listener=listener or self._listener,
+            rotator=Rotator(self.objects(), self._clock),
         )
         return checker.run(read_data=read_data)
 

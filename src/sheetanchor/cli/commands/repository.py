@@ -35,7 +35,7 @@ group.command("serve", cls=Command, epilog=serve.EPILOG)(serve.serve)
     epilog=examples(
         "sheetanchor repository check                  every index, pack and tree",
         "sheetanchor repository check --read-data      every byte",
-        "sheetanchor repository check --read-data=10%  a random tenth of the packs",
+        "sheetanchor repository check --read-data=10%  a tenth of the packs, another one each time",
     ),
 )
 def check(context: Context, read_data: ReadData = None, as_json: Json = False) -> int:
@@ -49,7 +49,7 @@ def check(context: Context, read_data: ReadData = None, as_json: Json = False) -
 
         output.summary(result_fields(summary))
     else:
-        output.lines(_report(summary))
+        output.lines(report(summary))
     return 1 if summary.errors else 0
 
 
@@ -71,7 +71,8 @@ def unlock(
         output.line(f"{removed} locks removed" if removed != 1 else "1 lock removed")
 
 
-def _report(summary: CheckSummary) -> list[str]:
+def report(summary: CheckSummary) -> list[str]:
+    """Return what a check found as lines for people."""
     from sheetanchor.cli import words
 
     lines = [f"damaged: {words.printable(error)}" for error in summary.errors[:SHOWN_ERRORS]]

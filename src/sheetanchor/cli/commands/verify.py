@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from sheetanchor.cli.commands.repository import report
 from sheetanchor.cli.options import Context, Json, ReadData, examples, read_data_share
 
 if TYPE_CHECKING:
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 EPILOG = examples(
     "sheetanchor verify                       the newest complete backup: everything is there",
     "sheetanchor verify latest --read-data    every byte is read and checked",
+    "sheetanchor verify --read-data=10%       for every night: all of the repository in ten of them",
 )
 SHOWN_ERRORS = 20
 
@@ -26,26 +28,26 @@ def command(
 ) -> int:
     """Prove that a backup is whole: its manifest, its snapshots, every file and every block.
 
+    With a share (--read-data=10%) the whole repository is checked besides, and that share of all its
+    packs is read, another one each time: after ten such runs every pack was read.
+
     Exit code 1 if anything is missing or damaged.
     """
     output = context.obj.output
     share = read_data_share(read_data)
-    if share not in {True, False}:
-        from sheetanchor.errors import UsageError
-
-        raise UsageError(
-            "verify reads a backup's data whole or not at all",
-            hint="`sheetanchor repository check --read-data=5%` reads a share of the whole repository",
-        )
+    checked = None
     with context.obj.application() as application:
         summary = application.verify(name, read_data=share is True)
+        if share not in {True, False}:
+            checked = application.check(read_data=share)
     if output.as_json:
         from sheetanchor.cli.invocation import result_fields
 
-        output.summary(result_fields(summary))
+        fields = result_fields(summary)
+        output.summary(fields if checked is None else {**fields, "repository": result_fields(checked)})
     else:
-        output.lines(_report(summary))
-    return 1 if summary.errors else 0
+        output.lines([*_report(summary), *(report(checked) if checked else ())])
+    return 1 if summary.errors or (checked and checked.errors) else 0
 
 
 def _report(summary: VerifySummary) -> list[str]:
