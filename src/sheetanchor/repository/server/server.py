@@ -71,6 +71,9 @@ class Server:
     def stop(self) -> None:
         """Take no more connections, let requests in progress end, and free everything."""
         self._stopping.set()
+        with suppress(OSError):
+            # Wakes a thread that waits in accept; closing alone does not.
+            self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
         with self._lock:
             clients = dict(self._open)
