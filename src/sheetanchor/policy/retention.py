@@ -22,8 +22,10 @@ from enum import StrEnum
 UNLIMITED = -1
 KEEP_TAG = "keep"
 SAFETY_DAYS = INCOMPLETE_DAYS = timedelta(days=7)
-CLOCK_SLACK = timedelta(days=1)
-"""How far two clocks, or the begin and the end of a backup, may be apart without suspicion."""
+FUTURE_SLACK = timedelta(hours=1)
+"""How far two clocks may differ without suspicion."""
+ARRIVAL_SLACK = timedelta(days=1)
+"""How long after its begin a backup may be received without suspicion: it takes its time."""
 
 
 class Status(StrEnum):
@@ -152,12 +154,14 @@ def _decision(backup: Backup, reasons: _Reasons, rules: Rules) -> Decision:
 def _from_future(backup: Backup, now: datetime) -> bool:
     """Say whether a backup says to be newer than its reader's or its storage's clock."""
     received = backup.received_at
-    return backup.time > now + CLOCK_SLACK or (received is not None and backup.time > received + CLOCK_SLACK)
+    return backup.time > now + FUTURE_SLACK or (
+        received is not None and backup.time > received + FUTURE_SLACK
+    )
 
 
 def _latest_moment(backup: Backup) -> datetime:
     """Return the later of when it was taken and when it was received: it is no older than that."""
-    if backup.received_at is None or backup.received_at <= backup.time + CLOCK_SLACK:
+    if backup.received_at is None or backup.received_at <= backup.time + ARRIVAL_SLACK:
         return backup.time
     return backup.received_at
 
@@ -168,7 +172,8 @@ def _judge(
     """Apply the rules to complete backups, and apart from them to partial ones."""
     complete = [backup for backup in backups if backup.status is Status.COMPLETE]
     partial = [backup for backup in backups if backup.status is Status.PARTIAL]
-    for moment in (_own_time, _latest_moment):
+    alike = all(_latest_moment(backup) == backup.time for backup in backups)
+    for moment in (_own_time,) if alike else (_own_time, _latest_moment):
         _protect_newest(kind, complete, moment, reasons)
         for group, prefix in ((complete, ""), (partial, "partial: ")):
             for component in sorted({name for backup in group for name in backup.components} or {""}):
@@ -239,6 +244,8 @@ def _picked(
     for (word, form), limit in zip(
         _PERIODS, (rules.hourly, rules.daily, rules.weekly, rules.monthly, rules.yearly), strict=True
     ):
+        if limit == 0:
+            continue
         names = [f"{moment(backup).astimezone(UTC):{form}}" for backup in newest_first]
         for number, why in _fill(names, len(names) if limit == UNLIMITED else limit):
             yield newest_first[number], f"{word} {why}"
