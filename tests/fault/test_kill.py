@@ -5,9 +5,14 @@ The normal run takes a fixed sample of moments; `./dev torture` takes 50 of each
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
+import shutil
+import subprocess
+import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -104,6 +109,50 @@ def test_killed_restores_are_completed_or_taken_back(tmp_path: Path) -> None:
     with stack_under_test(tmp_path) as stack:
         outcomes = _kill_restores(stack, SAMPLE)
     assert outcomes["resumed"] + outcomes["rolled back"] >= SAMPLE // 2, outcomes
+
+
+@pytest.fixture
+def reachable_directory() -> Iterator[Path]:
+    """Yield a temporary directory that an unprivileged server can reach, and nobody else uses."""
+    with tempfile.TemporaryDirectory() as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
+
+
+@pytest.mark.slow
+def test_killed_import_leaves_no_server_behind(tmp_path: Path, reachable_directory: Path) -> None:
+    """The sandbox server of a killed import is stopped and removed by the next run, whatever that is."""
+    own = {"TMPDIR": str(reachable_directory)}
+    with stack_under_test(tmp_path) as stack:
+        name = stack.backup()
+        assert stack.run("export", name, "--directory", str(tmp_path / "out"), "--form", "tar").status == 0
+        shutil.rmtree(stack.repository)
+        assert stack.run("init").status == 0
+        archive = str(tmp_path / "out" / f"{name}.tar.gz")
+        child = subprocess.Popen(
+            stack.command("import", archive), stdout=subprocess.DEVNULL, env={**os.environ, **own}
+        )
+        try:
+            pid_file = _wait_for_sandbox(reachable_directory, child)
+        finally:
+            child.kill()
+            child.wait(30)
+        server = int(pid_file.read_text().splitlines()[0])
+        assert Path(f"/proc/{server}").exists()
+        assert stack.run("backup", **own).status == 0
+        assert not Path(f"/proc/{server}").exists()
+        assert list(reachable_directory.iterdir()) == []
+
+
+def _wait_for_sandbox(directory: Path, child: subprocess.Popen[bytes]) -> Path:
+    """Wait until an import has started its PostgreSQL server; return its pid file."""
+    while child.poll() is None:
+        for path in directory.glob("sheetanchor-pg-*/data/postmaster.pid"):
+            with contextlib.suppress(FileNotFoundError):  # initdb has one for a moment
+                if "ready" in path.read_text():
+                    return path
+        time.sleep(0.01)
+    raise AssertionError("the import ended before its sandbox was seen")
 
 
 @pytest.mark.torture

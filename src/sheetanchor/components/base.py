@@ -328,6 +328,10 @@ class Component(Protocol):
         """
         ...
 
+    def sweep(self) -> None:
+        """Remove what killed runs left behind, but for the staged state of restores."""
+        ...
+
 
 class PortableComponent(Protocol):
     """A component whose state has a form in the runbook's portable archive."""

@@ -23,7 +23,7 @@ from sheetanchor.operations.commit import BackupPlan, Captured, Previous, commit
 from sheetanchor.operations.environment import Environment, Selection
 from sheetanchor.operations.naming import MANUAL_TIER, backup_name, component_root
 from sheetanchor.operations.results import BackupStatus, BackupSummary
-from sheetanchor.operations.run_lock import run_lock
+from sheetanchor.operations.run_lock import only_run
 from sheetanchor.operations.store import RepositorySink
 from sheetanchor.repository.repository import WriteSession
 from sheetanchor.stacks.base import Work
@@ -63,7 +63,7 @@ def plan(
 def execute(environment: Environment, catalog: Catalog, planned: BackupPlan) -> BackupSummary:
     """Carry out a planned backup under the stack's run lock and a shared repository lock."""
     with (
-        run_lock(environment.state_directory, f"backup {planned.name}"),
+        only_run(environment, f"backup {planned.name}"),
         environment.repository.lock(),
     ):
         return execute_locked(environment, catalog, planned)

@@ -30,6 +30,7 @@ from sheetanchor.operations.portable import (
     stored_entry,
 )
 from sheetanchor.operations.results import ComponentBackup, ImportSummary
+from sheetanchor.operations.run_lock import only_run
 from sheetanchor.operations.store import RepositorySink
 from sheetanchor.repository.repository import WriteSession
 from sheetanchor.secret import Secret
@@ -57,6 +58,7 @@ def execute(environment: Environment, catalog: Catalog, request: ImportRequest) 
             return _summary(environment, name, "present", reader.proven, (), begin)
         with (
             ExitStack() as open_files,
+            only_run(environment, f"import of {name}"),
             environment.repository.lock(),
             environment.repository.writer() as session,
         ):

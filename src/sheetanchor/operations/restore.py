@@ -26,7 +26,7 @@ from sheetanchor.operations.journal import Journal, JournalStore
 from sheetanchor.operations.naming import SAFETY_TIER
 from sheetanchor.operations.restore_plan import PreparedRestore, Target
 from sheetanchor.operations.results import ComponentRestored, RestoreSummary
-from sheetanchor.operations.run_lock import run_lock
+from sheetanchor.operations.run_lock import only_run
 from sheetanchor.operations.verify import verify_tree
 
 HEALTH_ATTEMPTS = 30
@@ -248,7 +248,7 @@ def execute(
 
     Raises PlanRefusedError while an earlier restore is unfinished.
     """
-    with run_lock(environment.state_directory, f"restore of {prepared.plan.backup}"):
+    with only_run(environment, f"restore of {prepared.plan.backup}"):
         refuse_unfinished(journals)
         journal = journals.begin(prepared.plan.token, prepared.request)
         with reading_lock(environment):

@@ -10,7 +10,7 @@ from sheetanchor.operations.catalog import Catalog
 from sheetanchor.operations.environment import Environment, Selection
 from sheetanchor.operations.journal import JournalState, JournalStore, new_token
 from sheetanchor.operations.results import RestoreSummary
-from sheetanchor.operations.run_lock import run_lock
+from sheetanchor.operations.run_lock import only_run
 
 
 def resume(environment: Environment, catalog: Catalog, journals: JournalStore) -> RestoreSummary:
@@ -18,7 +18,7 @@ def resume(environment: Environment, catalog: Catalog, journals: JournalStore) -
 
     Raises PlanRefusedError when there is none.
     """
-    with run_lock(environment.state_directory, "restore --resume"):
+    with only_run(environment, "restore --resume"):
         state = journals.unfinished()
         if state is None:
             raise PlanRefusedError("there is no interrupted restore to go on with")
@@ -71,7 +71,7 @@ def _prepare_again(
 
 
 def _undo(environment: Environment, state: JournalState, journals: JournalStore) -> RestoreSummary:
-    with run_lock(environment.state_directory, "rollback"):
+    with only_run(environment, "rollback"):
         begin = environment.clock.monotonic()
         journal = journals.reopen(state)
         restore.take_back(environment, state.request.components, journal, {})

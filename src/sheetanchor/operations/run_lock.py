@@ -13,6 +13,19 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from sheetanchor.errors import RepositoryLockedError, SheetanchorError
+from sheetanchor.operations.environment import Environment
+
+
+@contextmanager
+def only_run(environment: Environment, what: str) -> Iterator[None]:
+    """Hold the stack's run lock; what killed runs left is removed first.
+
+    Raises RepositoryLockedError (exit code 11) naming the run that holds it.
+    """
+    with run_lock(environment.state_directory, what):
+        for component in environment.components.values():
+            component.sweep()
+        yield
 
 
 @contextmanager

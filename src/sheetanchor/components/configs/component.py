@@ -153,6 +153,9 @@ class ConfigsComponent:
         """Return the staged state of `token` as it lies on disk."""
         return StagedConfigs(self.name, _checked(token), self._paths, source)
 
+    def sweep(self) -> None:
+        """Do nothing: all that a killed run leaves belongs to its restore, which is resumed or undone."""
+
     def import_entries(
         self, entries: Iterable[tuple[Entry, BinaryIO | None]], sink: EntrySink
     ) -> ConfigsProof:

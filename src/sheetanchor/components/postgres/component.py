@@ -19,6 +19,7 @@ from sheetanchor.components.postgres.estimate import estimate
 from sheetanchor.components.postgres.journal import FALLBACK_DATABASES
 from sheetanchor.components.postgres.names import hub_name
 from sheetanchor.components.postgres.proof import PostgresProof
+from sheetanchor.components.postgres.scratch import sweep_servers
 from sheetanchor.components.postgres.server import (
     Server,
     read_password,
@@ -114,6 +115,10 @@ class PostgresComponent:
     def resume(self, token: str, source: Source | None = None) -> PostgresStaged:
         """Find a restore again; the server itself knows how far it is."""
         return PostgresStaged(self._server, self._context, token)
+
+    def sweep(self) -> None:
+        """Stop and remove the sandbox servers that killed imports left."""
+        sweep_servers(self._context.work_directory)
 
     @contextmanager
     def export_stream(self, source: Source) -> Iterator[BinaryIO]:

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import os
 import pwd
-import shutil
+import signal
 import stat
 import tempfile
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -19,10 +20,12 @@ from typing import IO
 from urllib.parse import quote
 
 from sheetanchor.components.postgres.tools import Tools
+from sheetanchor.components.workspace import sweep, workspace
 from sheetanchor.errors import ProcessError, ToolError
 from sheetanchor.process import Completed, ProcessRunner, RunAs
 
 START_TIMEOUT_SECONDS = 60
+PREFIX = "sheetanchor-pg"
 UNPRIVILEGED_USERS = ("postgres", "nobody")
 THROW_AWAY_SETTINGS: Mapping[str, str] = {
     "fsync": "off",
@@ -147,9 +150,10 @@ def scratch_server(
     """
     run_as = unprivileged_user()
     place = parent if parent and (run_as is None or _open_to_all(parent)) else None
-    directory = Path(tempfile.mkdtemp(prefix="sheetanchor-pg-", dir=place))
-    sockets = Path(tempfile.mkdtemp(prefix="sheetanchor-pg-"))
-    try:
+    with (
+        workspace(place or Path(tempfile.gettempdir()), PREFIX) as directory,
+        workspace(Path(tempfile.gettempdir()), PREFIX) as sockets,
+    ):
         if run_as:
             os.chown(directory, run_as.uid, run_as.gid)
             os.chown(sockets, run_as.uid, run_as.gid)
@@ -160,9 +164,29 @@ def scratch_server(
             yield server
         finally:
             server.stop()
-    finally:
-        shutil.rmtree(directory, ignore_errors=True)
-        shutil.rmtree(sockets, ignore_errors=True)
+
+
+def sweep_servers(parent: Path) -> None:
+    """Stop and remove the scratch servers that killed runs left below `parent`."""
+    for place in {parent, Path(tempfile.gettempdir())}:
+        sweep(place, PREFIX, _end_server)
+
+
+def _end_server(directory: Path) -> None:
+    """End the server of a directory whose run is dead, and wait until it is gone."""
+    data = directory / "data"
+    try:
+        pid = int((data / "postmaster.pid").read_text().splitlines()[0])
+        command = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+        if os.fsencode(data) not in command:
+            return
+        os.kill(pid, signal.SIGQUIT)
+    except (OSError, ValueError, IndexError):
+        return
+    for _ in range(100):
+        if not Path(f"/proc/{pid}").exists():
+            return
+        time.sleep(0.1)
 
 
 def _open_to_all(directory: Path) -> bool:

@@ -19,7 +19,7 @@ from sheetanchor.components.redis.scratch import ScratchServer
 from sheetanchor.components.redis.server import ServerFacts, Version, usable_facts
 from sheetanchor.components.redis.staged import PROOF, STAGED, RedisStaged, prove
 from sheetanchor.components.redis.wire import Wire
-from sheetanchor.components.redis.workspace import publish, sweep, workspace
+from sheetanchor.components.workspace import publish, sweep, workspace
 from sheetanchor.config.models import RedisConfig
 from sheetanchor.errors import ComponentError, ProofMismatchError, UsageError
 
@@ -101,11 +101,15 @@ class RedisComponent:
         return self.resume(token, source)
 
     def resume(self, token: str, source: Source | None = None) -> RedisStaged:
-        """Return the staged state of `token`, at whatever step it is; what a crash left goes."""
-        sweep(self._context.work_directory, f"redis-{self.name}-capture")
+        """Return the staged state of `token`, at whatever step it is."""
         return RedisStaged(
             address_of(self._config), self._config.server_program, self._directory(token), self._context
         )
+
+    def sweep(self) -> None:
+        """Remove what killed captures and imports left; scratch servers end with their run."""
+        for purpose in ("capture", "import"):
+            sweep(self._context.work_directory, f"redis-{self.name}-{purpose}")
 
     def export_stream(self, source: Source) -> AbstractContextManager[BinaryIO]:
         """Yield the RDB file."""

@@ -28,7 +28,7 @@ from sheetanchor.components.redis.rdb import RdbFile, describe, fetch_rdb
 from sheetanchor.components.redis.scratch import ScratchServer
 from sheetanchor.components.redis.server import ServerFacts, Version, facts, key_counts, usable_facts
 from sheetanchor.components.redis.wire import Wire
-from sheetanchor.components.redis.workspace import publish
+from sheetanchor.components.workspace import publish
 from sheetanchor.errors import ComponentError, PlanRefusedError, ProofMismatchError
 
 STAGED, OLD, PROOF, PROGRESS = "staged.rdb", "old.rdb", "proof.json", "progress.json"

@@ -137,6 +137,9 @@ class VolumeComponent:
         folder = staging.find_work_folder(live, _checked(token))
         return StagedVolume(self.name, folder, self._config.exclude, source)
 
+    def sweep(self) -> None:
+        """Do nothing: all that a killed run leaves belongs to its restore, which is resumed or undone."""
+
     def import_entries(
         self, entries: Iterable[tuple[Entry, BinaryIO | None]], sink: EntrySink
     ) -> VolumeProof:

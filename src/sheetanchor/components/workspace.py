@@ -6,7 +6,7 @@ import fcntl
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -31,19 +31,20 @@ def workspace(parent: Path, prefix: str) -> Iterator[Path]:
         os.close(lock)
 
 
-def sweep(parent: Path, prefix: str) -> None:
-    """Remove the directories of that prefix which a crash left."""
+def sweep(parent: Path, prefix: str, before: Callable[[Path], None] = lambda _: None) -> None:
+    """Remove the directories of that prefix which a crash left; `before` is called with each."""
     for left in parent.glob(f"{prefix}-*"):
-        _sweep(left)
+        _sweep(left, before)
 
 
-def _sweep(directory: Path) -> None:
+def _sweep(directory: Path, before: Callable[[Path], None]) -> None:
     try:
         lock = os.open(directory / LOCK_NAME, os.O_RDWR | os.O_CLOEXEC)
     except OSError:
         return
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        before(directory)
         shutil.rmtree(directory, ignore_errors=True)
     except OSError:
         return
