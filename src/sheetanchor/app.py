@@ -22,6 +22,8 @@ from sheetanchor.clock import Clock, SystemClock
 from sheetanchor.components.base import Component, Context
 from sheetanchor.config.environment import repository_password
 from sheetanchor.config.load import LoadedConfig, find_config, load_config
+from sheetanchor.config.models import RepositoryConfig
+from sheetanchor.errors import RepositoryNotFoundError
 from sheetanchor.events import Listener
 from sheetanchor.operations import (
     backup,
@@ -30,6 +32,7 @@ from sheetanchor.operations import (
     extract,
     forget,
     prune,
+    rekey,
     restore,
     restore_plan,
     rollback,
@@ -40,6 +43,7 @@ from sheetanchor.operations.catalog import Catalog
 from sheetanchor.operations.environment import Environment, Hooks, Selection
 from sheetanchor.operations.journal import JournalState, JournalStore, new_token
 from sheetanchor.operations.manifest import Manifest
+from sheetanchor.operations.rekey import RekeySummary
 from sheetanchor.operations.results import (
     BackupInfo,
     BackupSummary,
@@ -140,9 +144,9 @@ class Application:
             )
 
     @contextmanager
-    def _backend(self) -> Iterator[Backend]:
+    def _backend(self, place: RepositoryConfig | None = None) -> Iterator[Backend]:
         backend = open_backend(
-            self.config.repository,
+            place or self.config.repository,
             self.world.environment,
             self.world.clock,
             lambda message: self.world.listener.warning("repository", message),
@@ -317,6 +321,18 @@ class Application:
         """Free the space of what no backup needs; `limit` is in bytes a second, each way."""
         with self.repository(limit) as repository:
             return prune.execute(repository, self.world.clock, self.world.listener, request, on_plan)
+
+    def rekey(self, url: str, password: Secret) -> RekeySummary:
+        """Copy everything to a repository with another master key at `url`, made there if need be."""
+        place = self.config.repository.model_copy(update={"url": url})
+        refuse_repository_inside(self.config.model_copy(update={"repository": place}))
+        with self.repository() as source, self._backend(place) as backend:
+            options, clock = self.repository_options(), self.world.clock
+            try:
+                target = Repository.open(backend, password, options=options, clock=clock)
+            except RepositoryNotFoundError:
+                target = Repository.create(backend, password, options=options, clock=clock)
+            return rekey.execute(source, target, clock)
 
     def keys(self) -> list[KeyInfo]:
         """Return all keys of the repository."""

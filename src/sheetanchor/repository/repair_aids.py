@@ -1,10 +1,11 @@
-"""The repairs of one repository, planned first and carried out when told to."""
+"""The repairs of one repository, planned first and carried out when told to; its copy to a new key."""
 
 from __future__ import annotations
 
 from collections.abc import Collection
 
 from sheetanchor.repository.ids import Id
+from sheetanchor.repository.rekey import Rekeyer, RekeyReport
 from sheetanchor.repository.repair_index import IndexRepair, IndexRepairer
 from sheetanchor.repository.repair_packs import PackRepairer, PacksRepair
 from sheetanchor.repository.repair_place import RepairPlace
@@ -54,6 +55,13 @@ class RepairAids:
         if not dry_run:
             repairer.execute(plan, forget=forget)
         return plan
+
+    def copy_to(self, target: RepairAids) -> RekeyReport:
+        """Copy everything into another repository; see `rekey.Rekeyer`. Shared locks on both will do.
+
+        Raises RepositoryError when it is the same repository, or a copy with the same key.
+        """
+        return Rekeyer(self._place, target._place).run()
 
     def orphans(self, used: Collection[Id]) -> OrphanTrees:
         """Find the trees of snapshots whose files are gone; see `find_orphans`."""

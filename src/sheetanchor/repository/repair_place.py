@@ -18,6 +18,7 @@ from sheetanchor.repository.crypto import Sealer
 from sheetanchor.repository.ids import Id, parse_id
 from sheetanchor.repository.index import Index
 from sheetanchor.repository.index_file import IndexedPack, load_index, save_index
+from sheetanchor.repository.objects import SealedObjects
 from sheetanchor.repository.options import Options
 from sheetanchor.repository.writer import INDEX_MAX_BLOBS, BlobWriter
 
@@ -30,6 +31,7 @@ class RepairPlace:
     """The parts of an open repository that repairs need."""
 
     backend: Backend
+    id: str
     sealer: Sealer
     version: int
     options: Options
@@ -37,6 +39,7 @@ class RepairPlace:
     listener: Listener
     check_lock: Callable[[], None]
     """Raises when the lock is lost; called before everything that changes the repository."""
+    objects: SealedObjects
 
     def stored_packs(self) -> dict[Id, int]:
         """Return the size of every pack that is there; empty files are no packs."""

@@ -309,8 +309,9 @@ class Repository:
 
     def repairs(self) -> RepairAids:
         """Return the repairs; hold an exclusive lock while they work."""
-        sealing = (self._sealer, self.version, self._options)
-        return RepairAids(RepairPlace(self._backend, *sealing, self._clock, self._listener, self._check_lock))
+        sealing = (self.id, self._sealer, self.version, self._options)
+        watching = (self._clock, self._listener, self._check_lock)
+        return RepairAids(RepairPlace(self._backend, *sealing, *watching, self.objects()))
 
     def _check_lock(self) -> None:
         for held in list(self._held):

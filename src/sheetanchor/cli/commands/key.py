@@ -57,7 +57,7 @@ def list_keys(context: Context, as_json: Json = False) -> None:
 def add(context: Context, new_password_file: NewPasswordFile = None, as_json: Json = False) -> None:
     """Let one more password open the repository."""
     output = context.obj.output
-    password = _new_password(output, new_password_file)
+    password = new_password(output, new_password_file)
     with context.obj.application() as application:
         key = application.add_key(password)
     _done(output, "added", key)
@@ -82,7 +82,7 @@ def remove(
 def passwd(context: Context, new_password_file: NewPasswordFile = None, as_json: Json = False) -> None:
     """Replace the password in use by a new one. The password file is not touched."""
     output = context.obj.output
-    password = _new_password(output, new_password_file)
+    password = new_password(output, new_password_file)
     with context.obj.application() as application:
         key = application.change_password(password)
         file = application.config.repository.password_file
@@ -98,7 +98,8 @@ def _done(output: Output, what: str, key: str) -> None:
         output.line(f"{what}: key {key[:8]}")
 
 
-def _new_password(output: Output, file: Path | None) -> Secret:
+def new_password(output: Output, file: Path | None) -> Secret:
+    """Return the new password: from `file`, the environment, or asked for twice. Raises UsageError."""
     import os
 
     from sheetanchor.cli.invocation import ask_secret

@@ -1,4 +1,4 @@
-"""`sheetanchor repository`: check it, repair it, clear locks, serve it."""
+"""`sheetanchor repository`: check it, repair it, copy it to a new key, clear locks, serve it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sheetanchor.cli.commands import repository_repair, serve
+from sheetanchor.cli.commands import repository_rekey, repository_repair, serve
 from sheetanchor.cli.help import Command
 from sheetanchor.cli.help import group as new_group
 from sheetanchor.cli.options import Context, Json, ReadData, examples, read_data_share
@@ -26,6 +26,7 @@ group = new_group(
     "Check the repository, repair it, clear locks that were left behind, serve it to others.", EPILOG
 )
 group.add_typer(repository_repair.group, name="repair")
+group.command("rekey", cls=Command, epilog=repository_rekey.EPILOG)(repository_rekey.rekey)
 group.command("serve", cls=Command, epilog=serve.EPILOG)(serve.serve)
 
 
