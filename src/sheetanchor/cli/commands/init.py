@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from sheetanchor.app import Application
     from sheetanchor.cli.invocation import Invocation
     from sheetanchor.cli.output import Output
+    from sheetanchor.repository.repository import Repository
     from sheetanchor.setup import FirstConfiguration, Wishes
 
 EPILOG = examples(
@@ -28,6 +29,8 @@ class _Repository:
     id: str
     location: str
     created: bool
+    keeps_first: bool | None
+    """The storage refuses to replace an object when told so; None where that is not known."""
 
 
 def command(
@@ -75,6 +78,7 @@ def command(
                 "status": "created" if made.created else "present",
                 "repository": made.location,
                 "id": made.id,
+                "conditional_put": made.keeps_first,
                 "config": str(path),
                 "config_written": first is not None,
                 "password_file": str(first.password_file) if first else None,
@@ -85,6 +89,10 @@ def command(
         return
     done = "made" if made.created else "is there already; nothing was changed"
     output.line(f"repository {made.location} {done} (id {made.id[:8]})")
+    if made.keeps_first is False:
+        output.note(
+            "this storage does not refuse to replace an object: of two who write one at once, the last wins"
+        )
     output.line("next: `sheetanchor backup`")
 
 
@@ -99,9 +107,20 @@ def _make_repository(application: Application) -> _Repository:
         refusal = error
     try:
         with application.repository() as repository:
-            return _Repository(repository.id, repository.location, refusal is None)
+            keeps_first = _keeps_first(repository) if refusal is None else None
+            return _Repository(repository.id, repository.location, refusal is None, keeps_first)
     except RepositoryNotFoundError:
         raise refusal or RepositoryError("the repository that was just made is gone") from None
+
+
+def _keeps_first(repository: Repository) -> bool | None:
+    """Try out what conditional writes are worth; a storage without sealed objects cannot tell."""
+    from sheetanchor.errors import BackendError
+
+    try:
+        return repository.honours_if_absent()
+    except BackendError:
+        return None
 
 
 def _refuse_wishes(path: Path, wishes: Wishes) -> None:
