@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from sheetanchor.clock import Clock, SystemClock
@@ -34,6 +34,8 @@ class Served:
 
     url: str
     log: list[str]
+    clients: list[RestBackend] = field(default_factory=list)
+    """Closed with the server."""
 
     @property
     def address(self) -> tuple[str, int]:
@@ -43,7 +45,14 @@ class Served:
 
     def backend(self, path: str = "", user: str | None = None, **environment: str) -> RestBackend:
         """Return a client of the repository at `path`."""
-        return rest_backend(f"rest:{self.url}{path}", user, **environment)
+        client = rest_backend(f"rest:{self.url}{path}", user, **environment)
+        self.clients.append(client)
+        return client
+
+    def close_clients(self) -> None:
+        """Close all clients."""
+        for client in self.clients:
+            client.close()
 
 
 def rest_backend(url: str, user: str | None = None, **environment: str) -> RestBackend:
@@ -71,9 +80,11 @@ def served(
     server = Server(settings, source, clock or SystemClock(), log.append)
     thread = threading.Thread(target=server.serve)
     thread.start()
+    running = Served(server.url, log)
     try:
-        yield Served(server.url, log)
+        yield running
     finally:
+        running.close_clients()
         server.stop()
         thread.join()
 
