@@ -146,7 +146,7 @@ def references(tree: Id, data: bytes) -> tuple[list[bytes], list[Id]]:
                 pass
             case _:
                 raise ValueError("no list of nodes")
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, KeyError) as error:
         raise DamagedRepositoryError(
             f"tree {tree.hex()} cannot be read, so what it refers to is not known: {error}",
             hint="`sheetanchor repository check` tells which snapshots are affected",
@@ -154,7 +154,9 @@ def references(tree: Id, data: bytes) -> tuple[list[bytes], list[Id]]:
     return content, subtrees
 
 
-def _add_references(node: dict[str, object], content: list[bytes], subtrees: list[Id]) -> None:
+def _add_references(node: object, content: list[bytes], subtrees: list[Id]) -> None:
+    if not isinstance(node, dict):
+        raise ValueError("a node is no object")
     subtree, named = node.get("subtree"), node.get("content")
     if node["type"] == "dir" and subtree is None:
         raise ValueError("a directory has no tree")
