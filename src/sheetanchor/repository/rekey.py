@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from sheetanchor.errors import DamagedRepositoryError, RepositoryError
+from sheetanchor.errors import DamagedRepositoryError, FinalBackendError, RepositoryError
 from sheetanchor.repository.backend.base import Kind
 from sheetanchor.repository.blob_reader import BlobReader
 from sheetanchor.repository.ids import BlobType, Id, parse_id
@@ -57,7 +57,7 @@ class Rekeyer:
         self._opener = Opener(source.sealer)
 
     def run(self) -> RekeyReport:
-        """Copy blobs, then sealed objects, then snapshots; check that all of it is there.
+        """Copy sealed objects, then blobs, then snapshots; check that all of it is there.
 
         A run that is cut off can be run again. Raises DamagedRepositoryError when something of the
         source that a snapshot needs cannot be read, or is not in the target afterwards; in both
@@ -68,9 +68,9 @@ class Rekeyer:
         reader = BlobReader(self._source.backend, self._source.sealer, index)
         roots = {stored.snapshot.tree for stored in snapshots}
         used = find_used(reader, roots, self._source.options.threads)
+        objects = self._copy_objects()
         added = self._copy_blobs(index, reader, used)
         self._check_blobs(used)
-        objects = self._copy_objects()
         copied = self._copy_snapshots(snapshots)
         present = {_identity(stored.snapshot) for stored in _load_snapshots(self._target)}
         missing = sum(_identity(_copy_of(stored)) not in present for stored in snapshots)
@@ -139,7 +139,12 @@ class Rekeyer:
     def _copy_objects(self) -> int:
         source, target = self._source.objects, self._target.objects
         copied = 0
-        for stored in list(self._source.backend.list(Kind.OBJECTS)):
+        try:
+            listed = list(self._source.backend.list(Kind.OBJECTS))
+        except FinalBackendError as error:
+            self._source.listener.warning(TASK, f"sealed objects are not copied: {error.message}")
+            return 0
+        for stored in listed:
             kind, _, name = stored.name.partition("/")
             if stored.name in _NOT_COPIED or not name:
                 continue

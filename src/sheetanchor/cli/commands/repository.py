@@ -79,6 +79,8 @@ def report(summary: CheckSummary) -> list[str]:
     lines = [f"damaged: {words.printable(error)}" for error in summary.errors[:SHOWN_ERRORS]]
     if len(summary.errors) > SHOWN_ERRORS:
         lines.append(f"and {len(summary.errors) - SHOWN_ERRORS} more (--json shows all)")
+    if summary.errors:
+        lines.append("next: `sheetanchor repository repair --help` says in which order this is repaired")
     lines += [f"note: {words.printable(note)}" for note in summary.notes]
     read = f", {words.size(summary.bytes_read)} read" if summary.bytes_read else ""
     counted = ", ".join((words.count(summary.snapshots, "snapshot"), words.count(summary.packs, "pack")))
