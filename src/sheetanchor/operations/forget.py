@@ -180,20 +180,22 @@ def mark(repository: Repository, stack: str, name: str, *, keep: bool, wait_s: f
             )
         # The reader knows all trees, the manifest's among them: nothing may refer to one that is lost.
         repository.reader()
-        for manifest, tags in stored.manifests:
-            _mark(repository, manifest, tags, keep=keep)
+        _mark(repository, stored, keep=keep)
     return KeepSummary(backup=name, kept=keep)
 
 
-def _mark(repository: Repository, manifest: StoredSnapshot, tags: Tags, *, keep: bool) -> None:
-    if (KEEP_TAG in tags.others) == keep:
-        return
-    others = tuple(tag for tag in tags.others if tag != KEEP_TAG) + ((KEEP_TAG,) if keep else ())
-    old = manifest.snapshot
-    original = old.original or manifest.id
-    new = replace(old, tags=replace(tags, others=others).encode(), original=original)
-    if repository.save_snapshot(new).id != manifest.id:
-        repository.delete_snapshot(manifest.id)
+def _mark(repository: Repository, stored: StoredBackup, *, keep: bool) -> None:
+    """Leave one manifest, marked as asked; several are there when a mark was cut off."""
+    manifest, tags = stored.manifests[-1]
+    staying = manifest.id
+    if (KEEP_TAG in tags.others) != keep:
+        others = tuple(tag for tag in tags.others if tag != KEEP_TAG) + ((KEEP_TAG,) if keep else ())
+        original = manifest.snapshot.original or manifest.id
+        new = replace(manifest.snapshot, tags=replace(tags, others=others).encode(), original=original)
+        staying = repository.save_snapshot(new).id
+    for old, _ in stored.manifests:
+        if old.id != staying:
+            repository.delete_snapshot(old.id)
 
 
 def _stored_backups(repository: Repository, stack: str) -> dict[str, StoredBackup]:
