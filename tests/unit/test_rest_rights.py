@@ -35,7 +35,7 @@ MAY = {
     Right.RUN: {
         *("HEAD config", "HEAD keys", "HEAD index", "HEAD locks", "HEAD data"),
         *("GET config", "GET keys", "GET index", "GET locks"),
-        *("LIST keys", "LIST index", "LIST locks"),
+        *("LIST keys", "LIST index", "LIST locks", "LIST data"),
         *("POST data", "POST index", "POST locks"),
     },
 }

@@ -47,10 +47,11 @@ RIGHTS: Mapping[Right, Mapping[Action, frozenset[Kind]]] = {
         Action.REMOVE: frozenset({Kind.LOCKS}),
         Action.CREATE: _ALL,
     },
+    # Indexes tell which packs there are anyhow; a writer lists them to see that none is missing.
     Right.RUN: {
         Action.LOOK: _OPENING | {Kind.DATA},
         Action.READ: _OPENING,
-        Action.LIST: _OPENING,
+        Action.LIST: _OPENING | {Kind.DATA},
         Action.ADD: frozenset({Kind.DATA, Kind.INDEX, Kind.LOCKS}),
         Action.REMOVE_OWN: frozenset({Kind.LOCKS}),
     },
