@@ -15,6 +15,7 @@ import pytest
 from sheetanchor.clock import SystemClock
 from sheetanchor.errors import FinalBackendError, ObjectAbsentError, ObjectExistsError
 from sheetanchor.repository.backend.base import CONFIG_NAME, Backend, Kind
+from sheetanchor.repository.backend.limit import LimitedBackend
 from sheetanchor.repository.backend.local import LocalBackend
 from sheetanchor.repository.backend.memory import MemoryBackend
 from sheetanchor.repository.backend.probe import honours_if_absent
@@ -65,6 +66,10 @@ def _retrying(request: pytest.FixtureRequest, directory: Path) -> Backend:
     return RetryingBackend(MemoryBackend(), SystemClock(), random.Random(1))
 
 
+def _limited(request: pytest.FixtureRequest, directory: Path) -> Backend:
+    return LimitedBackend(MemoryBackend(), SystemClock(), 1 << 40)
+
+
 def _bucket(endpoint: str) -> str:
     bucket = f"bucket-{uuid.uuid4().hex}"
     make_bucket(endpoint, bucket)
@@ -100,6 +105,7 @@ PLACES: dict[str, Callable[[pytest.FixtureRequest, Path], Backend]] = {
     "memory": _memory,
     "local": _local,
     "retrying": _retrying,
+    "limited": _limited,
     "moto": _moto,
     "moto without prefix": _moto_without_prefix,
     "rclone": _rclone,

@@ -16,6 +16,7 @@ from sheetanchor.repository.backend.base import Kind
 from sheetanchor.repository.backend.limit import LimitedBackend
 from sheetanchor.repository.backend.local import LocalBackend
 from sheetanchor.repository.backend.memory import MemoryBackend
+from sheetanchor.repository.backend.s3 import S3Backend
 from sheetanchor.repository.ids import BlobType, Id
 from sheetanchor.repository.index import Index
 from sheetanchor.repository.pack import PackedBlob, pack_size
@@ -24,6 +25,7 @@ from sheetanchor.repository.prune_used import IdTable, UsedBlobs, references
 from sheetanchor.repository.repository import Repository
 from support.fake_clock import FakeClock
 from support.repositories import back_up, create, open_repository, restic
+from support.s3_server import location, make_bucket, moto_server
 
 
 def _half_wasted(place: Path, source: Path, backups: int = 8) -> tuple[Repository, Id]:
@@ -178,6 +180,35 @@ def test_small_packs_and_small_index_files_are_merged(tmp_path: Path) -> None:
     assert len(list((place / "index").iterdir())) <= 2
     assert sum(path.is_file() for path in (place / "data").rglob("*")) == 2
     restic(place, "check", "--read-data")
+
+
+def test_a_repository_in_s3_is_pruned_too(tmp_path: Path) -> None:
+    """The same through S3's protocol, behind a limit that wraps it: what is kept is whole and equal."""
+    source = tmp_path / "source"
+    source.mkdir()
+    chance = random.Random(6)
+    with moto_server() as endpoint:
+        make_bucket(endpoint, "backups")
+        s3 = S3Backend(location(endpoint, "backups/prefix"))
+        try:
+            backend = LimitedBackend(s3, SystemClock(), 1 << 30)
+            repository = create(backend)
+            for number in range(4):
+                (source / f"kept{number}").write_bytes(chance.randbytes(30_000))
+                (source / "changing").write_bytes(chance.randbytes(50_000))
+                stored, _ = back_up(repository, source)
+                if number < 3:
+                    repository.delete_snapshot(stored.id)
+            with repository.lock(exclusive=True):
+                pruner = repository.pruner()
+                outcome = pruner.execute(pruner.prepare(0.0))
+            assert outcome.bytes_freed > 3 * 50_000
+            again = open_repository(backend)
+            assert again.check(read_data=True).healthy
+            assert not again.check().hints
+            assert _restored(again, stored.id, tmp_path / "out") == _described(source)
+        finally:
+            s3.close()
 
 
 def test_new_packs_have_fresh_nonces(tmp_path: Path) -> None:
