@@ -326,6 +326,26 @@ def test_packs_are_named_by_prefix(case: Case) -> None:
     assert pack.exists()
 
 
+def test_a_pack_nobody_knows_is_left_alone(case: Case) -> None:
+    """Without its index and its header a pack cannot be read: it is told of, and not removed."""
+    pack, blobs = case.pack_of("late")
+    _flip(pack, sum(length for _, _, length in blobs) + 20)
+    _remove_index(case)
+    repository = case.open()
+    with repository.lock(exclusive=True):
+        index = repository.repairs().index()
+        packs = repository.repairs().packs(read_data=True)
+        snapshots = repository.repairs().snapshots(MARK, forget=True)
+    assert [one.hex() for one in index.damaged_packs] == [pack.name]
+    assert [one.hex() for one in packs.unknown] == [pack.name]
+    assert packs.damaged == ()
+    assert [found.lost for found in snapshots.damaged] == [("/volumes/data/late",)]
+    assert pack.exists()
+    restic(case.place, "check", "--read-data")
+    restic(case.place, "prune")
+    assert not pack.exists()
+
+
 def test_packs_wait_for_a_readable_index(case: Case) -> None:
     """With a damaged index file the repair of packs says what has to come first."""
     _garbage_index(case)

@@ -52,6 +52,8 @@ class PacksRepaired(Result):
     read_data: bool
     damaged: tuple[PackRepaired, ...]
     intact: tuple[str, ...]
+    unknown: tuple[str, ...]
+    """In no index and with an unreadable header: nothing can be said about what they held."""
     lost_blobs: int
     duration_s: float
 
@@ -116,6 +118,7 @@ def repair_packs(
             for one in done.damaged
         ),
         intact=_hex(done.intact),
+        unknown=_hex(done.unknown),
         lost_blobs=done.lost_blobs,
         duration_s=clock.monotonic() - begin,
     )

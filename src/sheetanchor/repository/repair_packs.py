@@ -21,6 +21,7 @@ from sheetanchor.repository.repair_place import RepairPlace
 from sheetanchor.repository.salvage import Salvager
 from sheetanchor.repository.writer import Account
 
+_UNKNOWN = "is in no index, and its header cannot be read"
 TASK = "look for damaged packs"
 
 
@@ -42,6 +43,9 @@ class PacksRepair:
     damaged: tuple[DamagedPack, ...]
     intact: tuple[Id, ...]
     """Packs that were asked for and that nothing is wrong with; they are left alone."""
+    unknown: tuple[Id, ...]
+    """Packs in no index whose header cannot be read: what they hold is not known. They are left alone,
+    and the next prune removes them."""
     looked_at: int
 
     @property
@@ -77,10 +81,13 @@ class PackRepairer:
             if reason is not None:
                 reasons[pack_id] = reason
         self._place.listener.finished(TASK)
+        unknown = tuple(pack_id for pack_id, reason in reasons.items() if reason is _UNKNOWN)
+        for pack_id in unknown:
+            del reasons[pack_id]
         others = BlobReader(self._place.backend, self._place.sealer, self._without(set(reasons)))
         damaged = tuple(self._assess(pack_id, reason, others) for pack_id, reason in reasons.items())
-        intact = tuple(pack_id for pack_id in chosen if pack_id not in reasons) if prefixes else ()
-        return PacksRepair(damaged, intact, len(chosen))
+        intact = [pack_id for pack_id in chosen if pack_id not in reasons and pack_id not in unknown]
+        return PacksRepair(damaged, tuple(intact) if prefixes else (), unknown, len(chosen))
 
     def execute(self, plan: PacksRepair) -> None:
         """Carry out what `plan` returned: store what is readable, forget the packs, remove them.
@@ -125,7 +132,7 @@ class PackRepairer:
         if blobs is None:
             blobs = list(self._salvager.read(pack_id, ()).readable)
             if not blobs:
-                return "is in no index, and its header cannot be read"
+                return _UNKNOWN
         errors = self._checker.check(pack_id, blobs)
         return errors[0][0] if errors else None
 

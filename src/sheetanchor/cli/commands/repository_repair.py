@@ -92,7 +92,7 @@ def packs(
     """Store anew what can be read of damaged packs, and remove these packs.
 
     What is lost is forgotten, so that the next backup stores it again where it still exists. Exit
-    code 1 if data is lost, or with --dry-run if there is work to do.
+    code 1 if data is lost or may be, or with --dry-run if there is work to do.
     """
     output = context.obj.output
     whole = _whole(read_data)
@@ -106,7 +106,7 @@ def packs(
         output.summary(result_fields(done))
     else:
         output.lines(_packs_report(done))
-    return int(done.status == "planned" or done.lost_blobs > 0)
+    return int(done.status == "planned" or bool(done.lost_blobs or done.unknown))
 
 
 @group.command(
@@ -189,6 +189,10 @@ def _packs_report(done: PacksRepaired) -> list[str]:
         f"damaged: pack {one.pack[:16]} {words.printable(one.reason)}: "
         f"{words.count(one.readable, 'blob')} readable, {one.lost} lost"
         for one in done.damaged
+    ]
+    lines += [
+        f"unknown: pack {pack[:16]} is in no index and its header cannot be read; prune removes it"
+        for pack in done.unknown
     ]
     lines += [f"intact: pack {pack[:16]} is left alone" for pack in done.intact]
     if done.lost_blobs:
