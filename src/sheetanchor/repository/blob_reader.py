@@ -65,6 +65,10 @@ class BlobReader:
                     continue
             raise
 
+    def load_tree_blob(self, tree: Id) -> bytes:
+        """Return a directory's tree as it was stored. Raises DamagedRepositoryError."""
+        return self.load(BlobType.TREE, tree)
+
     def load_tree(self, tree: Id) -> list[Node]:
         """Return a directory's entries. Raises DamagedRepositoryError."""
         try:

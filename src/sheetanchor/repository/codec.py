@@ -41,6 +41,8 @@ class Compressor:
     """
 
     def __init__(self, compression: Compression = Compression.AUTO, version: int = 2) -> None:
+        self.compression = compression
+        self.version = version
         self._compresses_trees = version >= 2
         self._compresses_data = version >= 2 and compression is not Compression.OFF
         self._contexts = _Compressing(_LEVELS[compression])

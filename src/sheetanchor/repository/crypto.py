@@ -80,7 +80,7 @@ class Sealer:
     """Seals and opens with one key; may be used by many threads at once."""
 
     def __init__(self, key: MasterKey, random_bytes: RandomBytes = os.urandom) -> None:
-        self._key = key
+        self.key = key
         self._random_bytes = random_bytes
         self._contexts = _Contexts(key)
 
@@ -151,7 +151,7 @@ class Sealer:
         return nonce
 
     def _tag(self, nonce: bytes, ciphertext: memoryview) -> bytes:
-        return Poly1305.generate_tag(self._key.mac_r + self._contexts.pad(nonce), ciphertext)
+        return Poly1305.generate_tag(self.key.mac_r + self._contexts.pad(nonce), ciphertext)
 
 
 class _Contexts(threading.local):

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Callable
 
 from sheetanchor.repository import filesystem
 from sheetanchor.repository.chunker import MIN_SIZE
-from sheetanchor.repository.filemode import NodeType
-from sheetanchor.repository.ids import Id
 from sheetanchor.repository.node import Node
 from sheetanchor.repository.stream_writer import INLINE_SIZE, PendingContent, StreamWriter
 
@@ -29,34 +26,14 @@ def shown(path: bytes) -> str:
 class FileReader:
     """Reads the files of one tree; knows which names are links to a file already read."""
 
-    def __init__(
-        self,
-        streams: StreamWriter,
-        owners: filesystem.Owners,
-        has_blob: Callable[[Id], bool],
-    ) -> None:
+    def __init__(self, streams: StreamWriter, owners: filesystem.Owners) -> None:
         self._streams = streams
         self._owners = owners
-        self._has_blob = has_blob
         self._linked: dict[tuple[int, int], tuple[Node, PendingContent]] = {}
 
     def release(self) -> None:
         """Let go of shared buffers, before waiting for content."""
         self._streams.release()
-
-    def unmodified(self, status: os.stat_result, before: Node | None) -> Node | None:
-        """Return `before` when the file is still what it was and its blobs are still stored."""
-        if (
-            before is None
-            or before.type is not NodeType.FILE
-            or before.content is None
-            or before.ctime_ns != status.st_ctime_ns
-            or before.mtime_ns != status.st_mtime_ns
-            or before.size != status.st_size
-            or before.inode != status.st_ino
-        ):
-            return None
-        return before if all(map(self._has_blob, before.content)) else None
 
     def read(self, name: bytes, parent: int, status: os.stat_result) -> tuple[Node, PendingContent, bool]:
         """Store a file; return its node, its content, and whether it kept changing.

@@ -9,7 +9,6 @@ import base64
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import cast
 
 from sheetanchor.errors import DamagedRepositoryError, RepositoryError
 from sheetanchor.repository import gojson
@@ -64,6 +63,9 @@ class Node:
     """Fields of newer writers: name and JSON."""
 
 
+Fields = dict[str, object]
+"""One entry of a tree as JSON gives it."""
+
 _PLAIN_NAME = re.compile(rb"[ !#-%'-;=?-\[\]-~]+")
 """Names that neither quoting nor JSON changes."""
 _FORBIDDEN_NAMES = (b"", b".", b"..")
@@ -74,25 +76,34 @@ def encode_tree(nodes: Sequence[Node]) -> bytes:
 
     Raises RepositoryError for two entries of one name and for names no directory can hold.
     """
-    ordered = sorted(nodes, key=lambda node: node.name)
+    return encode_entries([(node.name, node) for node in nodes])
+
+
+def encode_entries(entries: Sequence[tuple[bytes, Node | str]]) -> bytes:
+    """Return the tree blob of named entries, some of which are JSON already; see `encode_tree`."""
     previous = b""
     parts: list[str] = []
-    for node in ordered:
-        name = node.name
+    for name, entry in sorted(entries, key=_by_name):
         if name == previous or name in _FORBIDDEN_NAMES or b"/" in name or b"\0" in name:
             raise RepositoryError(f"a directory cannot hold the name {gojson.quote_name(name)!r} (again)")
         previous = name
-        parts.append(encode_node(node))
+        parts.append(entry if isinstance(entry, str) else encode_node(entry))
     return f'{{"nodes":[{",".join(parts)}]}}\n'.encode()
+
+
+def _by_name(entry: tuple[bytes, object]) -> bytes:
+    return entry[0]
+
+
+def name_text(name: bytes) -> str:
+    """Return a file name as JSON, quotes included."""
+    if _PLAIN_NAME.fullmatch(name) is not None:
+        return f'"{name.decode("ascii")}"'
+    return gojson.encode_string(gojson.quote_name(name))
 
 
 def encode_node(node: Node) -> str:
     """Return one node's JSON."""
-    name = node.name
-    if _PLAIN_NAME.fullmatch(name) is not None:
-        quoted = f'"{name.decode("ascii")}"'
-    else:
-        quoted = gojson.encode_string(gojson.quote_name(name))
     mode = f'"mode":{node.mode},' if node.mode else ""
     content = node.content
     if content is None:
@@ -103,7 +114,7 @@ def encode_node(node: Node) -> str:
         blobs = "[]"
     time = gojson.format_time
     return (
-        f'{{"name":{quoted},"type":"{node.type}",{mode}"mtime":"{time(node.mtime_ns)}",'
+        f'{{"name":{name_text(node.name)},"type":"{node.type}",{mode}"mtime":"{time(node.mtime_ns)}",'
         f'"atime":"{time(node.atime_ns)}","ctime":"{time(node.ctime_ns)}",'
         f'"uid":{node.uid},"gid":{node.gid}{_optional(node)},"content":{blobs}{_last(node)}}}'
     )
@@ -134,17 +145,23 @@ def _rare(node: Node) -> str:
         text += f',"linktarget":{gojson.encode_string(target)}'
         if not target.isascii() and any("\udc80" <= character <= "\udcff" for character in target):
             text += f',"linktarget_raw":"{base64.b64encode(node.link_target).decode()}"'
-    if node.xattrs:
-        pairs = (
-            f'{{"name":{gojson.encode_string(name)},"value":"{base64.b64encode(value).decode()}"}}'
-            for name, value in node.xattrs
-        )
-        text += f',"extended_attributes":[{",".join(pairs)}]'
+    text += xattrs_text(node.xattrs)
     if node.generic_attributes:
         text += f',"generic_attributes":{node.generic_attributes}'
     if node.device:
         text += f',"device":{node.device}'
     return text
+
+
+def xattrs_text(xattrs: tuple[tuple[str, bytes], ...]) -> str:
+    """Return the field of the extended attributes with a comma before it, "" when there are none."""
+    if not xattrs:
+        return ""
+    pairs = (
+        f'{{"name":{gojson.encode_string(name)},"value":"{base64.b64encode(value).decode()}"}}'
+        for name, value in xattrs
+    )
+    return f',"extended_attributes":[{",".join(pairs)}]'
 
 
 def _last(node: Node) -> str:
@@ -165,6 +182,22 @@ _KNOWN = frozenset(
 )
 
 
+def tree_fields(data: bytes) -> list[Fields]:
+    """Return the entries of a tree blob as they stand, none of them looked at.
+
+    Raises DamagedRepositoryError for anything that is no list of entries.
+    """
+    try:
+        match gojson.decode(data):
+            case {"nodes": list(items)} if all(isinstance(item, dict) for item in items):
+                return items
+            case {"nodes": None}:
+                return []
+        raise ValueError("no list of nodes")
+    except ValueError as error:
+        raise DamagedRepositoryError(f"a tree cannot be read: {error}") from error
+
+
 def decode_tree(data: bytes) -> list[Node]:
     """Return the nodes of a tree blob, strictly ascending by name; unknown keys are kept.
 
@@ -172,13 +205,7 @@ def decode_tree(data: bytes) -> list[Node]:
     lead out of the directory.
     """
     try:
-        match gojson.decode(data):
-            case {"nodes": list(items)}:
-                nodes = [_decode_node(item) for item in items]
-            case {"nodes": None}:
-                nodes = []
-            case _:
-                raise ValueError("no list of nodes")
+        nodes = [decode_node(fields) for fields in tree_fields(data)]
     except ValueError as error:
         raise DamagedRepositoryError(f"a tree cannot be read: {error}") from error
     previous = b""
@@ -192,10 +219,8 @@ def decode_tree(data: bytes) -> list[Node]:
     return nodes
 
 
-def _decode_node(item: object) -> Node:
-    if not isinstance(item, dict):
-        raise ValueError("a node is no object")
-    fields = cast("dict[str, object]", item)
+def decode_node(fields: Fields) -> Node:
+    """Return one entry of a tree. Raises ValueError for what is no node."""
     raw_target = fields.get("linktarget_raw")
     return Node(
         name=gojson.unquote_name(_text(fields, "name")),

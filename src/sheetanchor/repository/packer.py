@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import secrets
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 from sheetanchor.errors import DamagedRepositoryError
+from sheetanchor.repository.codec import Compressor
 from sheetanchor.repository.crypto import OVERHEAD, Sealer
 from sheetanchor.repository.ids import BlobType, Id
 from sheetanchor.repository.opener import Opener
@@ -22,6 +24,14 @@ PACK_SIZE = 16 * 1024 * 1024
 """Bytes; a pack never grows beyond it, unless it holds a single larger blob."""
 
 OPEN_PACKS = 2
+
+
+class Packed(NamedTuple):
+    """What went into packs."""
+
+    blobs: int
+    plain_bytes: int
+    sealed_bytes: int
 
 
 class OpenPack:
@@ -103,6 +113,25 @@ def prove(pack: memoryview, blobs: list[PackedBlob], sealer: Sealer, opener: Ope
             f"a new pack is damaged before it was stored: {error.message}",
             hint="nothing wrong was written; test this machine's memory before trusting its backups",
         ) from error
+
+
+def pack_new(
+    ids: Sequence[Id],
+    plains: Sequence[bytes],
+    wanted: Sequence[bool | int],
+    packer: Packer,
+    compressor: Compressor,
+) -> Packed:
+    """Compress and pack those data blobs that are wanted."""
+    blobs = plain_bytes = sealed_bytes = 0
+    for blob_id, plain, is_wanted in zip(ids, plains, wanted, strict=True):
+        if is_wanted:
+            frame = compressor.compress(BlobType.DATA, plain)
+            payload, length = (plain, 0) if frame is None else (frame, len(plain))
+            sealed_bytes += packer.add(blob_id, payload, length)
+            plain_bytes += len(plain)
+            blobs += 1
+    return Packed(blobs, plain_bytes, sealed_bytes)
 
 
 class Packer:

@@ -251,7 +251,7 @@ class Repository:
                 writer,
                 self._index,
                 chunker_seed=derive_seed(self._key.master_key.encrypt),
-                load_tree=self._blob_reader().load_tree,
+                load_tree=self._blob_reader().load_tree_blob,
                 clock=self._clock,
             )
         finally:

@@ -10,6 +10,7 @@ from sheetanchor.repository.file_tree import LoadTree
 from sheetanchor.repository.ids import BlobType, Id
 from sheetanchor.repository.index import Index
 from sheetanchor.repository.model import Statistics
+from sheetanchor.repository.small_store import SmallFiles
 from sheetanchor.repository.stream_writer import StreamWriter
 from sheetanchor.repository.tree_writer import TreeWriter
 from sheetanchor.repository.writer import Account, BlobWriter
@@ -35,6 +36,7 @@ class WriteSession:
         self._chunker_seed = chunker_seed
         self._load_tree = load_tree
         self._clock = clock
+        self._small = SmallFiles(writer, processes=writer.threads)
 
     @property
     def statistics(self) -> Statistics:
@@ -51,6 +53,7 @@ class WriteSession:
             root,
             self._writer,
             StreamWriter(self._writer, Chunker(self._chunker_seed), account),
+            self._small,
             has_blob=self._has_data,
             load_tree=self._load_tree,
             clock=self._clock,

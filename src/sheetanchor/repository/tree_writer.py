@@ -11,6 +11,7 @@ from sheetanchor.clock import Clock
 from sheetanchor.errors import DamagedRepositoryError, RepositoryError
 from sheetanchor.patterns import Patterns
 from sheetanchor.repository import filesystem
+from sheetanchor.repository.earlier import EarlierDirectory
 from sheetanchor.repository.file_content import FileReader, Unreadable, shown
 from sheetanchor.repository.file_tree import FileTreeWriter, LoadTree, Progress, Tally, earlier_damaged
 from sheetanchor.repository.filemode import NodeType, mode_from_stat
@@ -18,6 +19,7 @@ from sheetanchor.repository.filesystem import stat_type
 from sheetanchor.repository.ids import Id, digest
 from sheetanchor.repository.model import EntryLike, StreamSaved, TreeSaved
 from sheetanchor.repository.node import Node, encode_tree
+from sheetanchor.repository.small_batches import SmallFileStore
 from sheetanchor.repository.stream_writer import PendingContent, StreamWriter
 from sheetanchor.repository.tree_builder import Directory, leading_node, split_path, store
 from sheetanchor.repository.writer import Account, BlobWriter
@@ -34,6 +36,7 @@ class TreeWriter:
         root: str,
         writer: BlobWriter,
         streams: StreamWriter,
+        small: SmallFileStore,
         *,
         has_blob: Callable[[Id], bool],
         load_tree: LoadTree,
@@ -44,6 +47,7 @@ class TreeWriter:
         self._base = split_path(root)
         self._writer = writer
         self._streams = streams
+        self._small = small
         self._has_blob = has_blob
         self._load_tree = load_tree
         self._clock = clock
@@ -85,8 +89,10 @@ class TreeWriter:
         parts = self._base + split_path(path)
         walk = FileTreeWriter(
             self._writer,
-            FileReader(self._streams, self._owners, self._has_blob),
+            FileReader(self._streams, self._owners),
+            self._small,
             self._owners,
+            has_blob=self._has_blob,
             exclude=Patterns(exclude),
             load_tree=self._load_tree,
             progress=self._progress,
@@ -110,7 +116,7 @@ class TreeWriter:
         Raises RepositoryError when it cannot be read.
         """
         directory, name = self._place(path)
-        reader = FileReader(self._streams, self._owners, self._has_blob)
+        reader = FileReader(self._streams, self._owners)
         tally = Tally(files=1)
         try:
             target = Path(os.path.realpath(file, strict=True))
@@ -232,9 +238,7 @@ class TreeWriter:
             for part in parts:
                 if tree is None:
                     return None
-                nodes = {node.name: node for node in self._load_tree(tree)}
-                node = nodes.get(part)
-                tree = node.subtree if node is not None else None
+                tree = EarlierDirectory(self._load_tree(tree)).subtree(part)
         except DamagedRepositoryError as error:
             tally.warnings.append(earlier_damaged(error))
             return None

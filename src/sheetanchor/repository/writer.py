@@ -9,8 +9,9 @@ of their own; pools of fixed buffers between them bound the memory.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import NamedTuple, Protocol
 
 from sheetanchor.clock import Clock
 from sheetanchor.errors import RepositoryError
@@ -23,7 +24,7 @@ from sheetanchor.repository.index import Index
 from sheetanchor.repository.model import Statistics
 from sheetanchor.repository.opener import Opener
 from sheetanchor.repository.pack import PackedBlob
-from sheetanchor.repository.packer import OPEN_PACKS, PACK_SIZE, OpenPack, Packer
+from sheetanchor.repository.packer import OPEN_PACKS, PACK_SIZE, OpenPack, Packed, Packer, pack_new
 
 SLAB_SIZE = 16 * 1024 * 1024
 INDEX_MAX_BLOBS = 50_000
@@ -38,6 +39,26 @@ class Account:
 
     def __init__(self) -> None:
         self.bytes_added = 0
+
+
+class FinishedPack(NamedTuple):
+    """A pack as it is to be stored, proven."""
+
+    id: Id
+    content: memoryview
+    blobs: list[PackedBlob]
+
+
+class Helper(Protocol):
+    """Something that fills packs for a writer from outside."""
+
+    def flush(self) -> None:
+        """Hand over all packs that are being filled; nobody may be saving."""
+        ...
+
+    def close(self) -> None:
+        """End it."""
+        ...
 
 
 class BlobWriter:
@@ -56,8 +77,11 @@ class BlobWriter:
         check_lock: Callable[[], None],
     ) -> None:
         self._backend = backend
-        self._compressor = compressor
+        self.compressor = compressor
+        self.sealer = sealer
+        self.threads = threads
         self._opener = Opener(sealer)
+        self._helpers: list[Helper] = []
         self._index = index
         self._save_index = save_index
         self._clock = clock
@@ -125,7 +149,7 @@ class BlobWriter:
                 return blob_id
             self._in_flight.add(key)
         try:
-            frame = self._compressor.compress(blob_type, data)
+            frame = self.compressor.compress(blob_type, data)
             payload, length = (data, 0) if frame is None else (frame, len(data))
             added = self._packers[blob_type].add(blob_id, payload, length)
         except BaseException as error:
@@ -137,6 +161,55 @@ class BlobWriter:
             self._counts["added"] += added
             account.bytes_added += added
         return blob_id
+
+    def save_all(self, plains: Sequence[bytes], account: Account) -> list[Id]:
+        """Store many small data blobs in this thread, as `save` does each; return their ids."""
+        self.check()
+        ids = [digest(plain) for plain in plains]
+        wanted = self.claim(ids, sum(map(len, plains)))
+        try:
+            done = pack_new(ids, plains, wanted, self._packers[BlobType.DATA], self.compressor)
+        except BaseException as error:
+            self.fail(error)
+            raise
+        self.count_new(done, account)
+        return ids
+
+    def claim(self, ids: Iterable[Id], num_bytes: int) -> list[bool]:
+        """Say of data blobs of `num_bytes` in all which the caller has to store; count them as read."""
+        wanted: list[bool] = []
+        in_flight, has = self._in_flight, self._index.has
+        with self._lock:
+            for blob_id in ids:
+                key = (BlobType.DATA, blob_id)
+                new = key not in in_flight and not has(BlobType.DATA, blob_id)
+                if new:
+                    in_flight.add(key)
+                wanted.append(new)
+            self._counts["read"] += num_bytes
+            self._counts["known"] += len(wanted) - sum(wanted)
+        return wanted
+
+    def count_new(self, done: Packed, account: Account) -> None:
+        """Count data blobs that were put into packs."""
+        with self._lock:
+            self._counts["data"] += done.blobs
+            self._counts["new"] += done.plain_bytes
+            self._counts["added"] += done.sealed_bytes
+            account.bytes_added += done.sealed_bytes
+
+    def store_finished(self, pack: FinishedPack, release: Callable[[], None]) -> None:
+        """Upload a pack that was finished and proven elsewhere; `release` is called after it."""
+        self._in_pack_thread(self._store_finished, pack, release)
+
+    def _store_finished(self, pack: FinishedPack, release: Callable[[], None]) -> None:
+        self._upload(pack)
+        release()
+
+    def attach(self, helper: Helper) -> None:
+        """Flush and close `helper` together with this writer."""
+        with self._lock:
+            self._helpers.append(helper)
 
     def submit(self, slab: Slab, data: memoryview, account: Account) -> Future[Id]:
         """Store a data blob that lies in `slab`, in another thread."""
@@ -152,6 +225,8 @@ class BlobWriter:
     def flush(self) -> None:
         """Make all that was saved durable: packs, then index files. Nobody may be saving."""
         self._wait(lambda: self._busy_blobs == 0)
+        for helper in self._helpers:
+            helper.flush()
         for packer in self._packers.values():
             packer.flush()
         self._wait(lambda: self._busy_packs == 0)
@@ -161,6 +236,8 @@ class BlobWriter:
     def close(self) -> None:
         """End the threads. Without a flush before, what was not indexed stays unreferenced."""
         self.fail(RepositoryError("the write session is closed"))
+        for helper in self._helpers:
+            helper.close()
         self._blob_threads.shutdown(wait=True, cancel_futures=True)
         self._pack_threads.shutdown(wait=True, cancel_futures=True)
 
@@ -184,37 +261,44 @@ class BlobWriter:
         return self._packs.take(self.check)
 
     def _pack_complete(self, pack: OpenPack) -> None:
+        self._in_pack_thread(self._store_pack, pack)
+
+    def _in_pack_thread(self, store: Callable[..., None], *arguments: object) -> None:
         with self._lock:
             self._busy_packs += 1
         try:
-            self._pack_threads.submit(self._store_pack, pack)
+            self._pack_threads.submit(self._guarded, store, *arguments)
         except RuntimeError as error:
             raise RepositoryError("the write session is closed") from error
 
-    def _store_pack(self, pack: OpenPack) -> None:
+    def _guarded(self, store: Callable[..., None], *arguments: object) -> None:
         try:
             self.check()
-            if pack.blobs:
-                self._upload(pack)
+            store(*arguments)
         except BaseException as error:  # noqa: BLE001 - kept, and raised by the next call of any thread
             self.fail(error)
         finally:
-            if len(pack.buffer) == PACK_SIZE:
-                self._packs.give(pack.buffer)
             with self._idle:
                 self._busy_packs -= 1
                 self._idle.notify_all()
 
-    def _upload(self, pack: OpenPack) -> None:
-        finished = pack.finish(self._opener)
-        pack_id = digest(finished)
+    def _store_pack(self, pack: OpenPack) -> None:
+        try:
+            if pack.blobs:
+                content = pack.finish(self._opener)
+                self._upload(FinishedPack(digest(content), content, pack.blobs))
+        finally:
+            if len(pack.buffer) == PACK_SIZE:
+                self._packs.give(pack.buffer)
+
+    def _upload(self, pack: FinishedPack) -> None:
         self._check_lock()
-        self._backend.put(Kind.DATA, pack_id.hex(), finished)
-        self._index.add_pack(pack_id, pack.blobs)
+        self._backend.put(Kind.DATA, pack.id.hex(), pack.content)
+        self._index.add_pack(pack.id, pack.blobs)
         with self._lock:
             self._in_flight.difference_update((blob.type, blob.id) for blob in pack.blobs)
             self._counts["packs"] += 1
-            self._unindexed.append((pack_id, pack.blobs))
+            self._unindexed.append((pack.id, pack.blobs))
             self._unindexed_blobs += len(pack.blobs)
             old = self._clock.monotonic() - self._indexed_at > INDEX_MAX_AGE
             full = self._unindexed_blobs >= INDEX_MAX_BLOBS
