@@ -162,7 +162,7 @@ def test_tablespaces_are_used_where_they_are_and_missed_aloud(server: ScratchSer
         assert connection.execute(f"{used} WHERE datname = 'quick'").fetchone() == ("fast",)
     run_sql(server, "postgres", "DROP DATABASE quick;")
     run_sql(server, "app", "DROP TABLE in_fast; DROP TABLESPACE fast;")
-    notes = postgres.estimate(source, proof, in_place=False).notes
+    notes = postgres.estimate(source, proof, in_place=False).all_notes
     assert any(note.startswith("tablespace fast of database app is missing") for note in notes)
     staged = postgres.stage(source, proof, "gone")
     staged.verify(proof)

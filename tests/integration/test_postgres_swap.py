@@ -101,7 +101,7 @@ def test_open_sessions_are_announced_and_closed(saved: Saved) -> None:
     try:
         while not seen:
             time.sleep(0.01)
-        notes = saved.postgres.estimate(saved.source, saved.proof, in_place=False).notes
+        notes = saved.postgres.estimate(saved.source, saved.proof, in_place=False).all_notes
         assert any("of database shop will be closed" in note for note in notes)
         staged = saved.stage()
         staged.verify(saved.proof)
@@ -129,7 +129,7 @@ def test_missing_roles_come_back_and_cannot_log_in_before_the_swap(saved: Saved)
             ).fetchone()
             return row[0] if row else None
 
-    notes = saved.postgres.estimate(saved.source, saved.proof, in_place=False).notes
+    notes = saved.postgres.estimate(saved.source, saved.proof, in_place=False).all_notes
     assert "roles will be created: leaver" in notes
     assert "roles will be changed (passwords stay): app" in notes
     staged = saved.stage()
@@ -150,7 +150,7 @@ def test_missing_roles_come_back_and_cannot_log_in_before_the_swap(saved: Saved)
 def test_what_the_backup_does_not_know_is_left_alone(saved: Saved) -> None:
     """Databases and roles younger than the backup are named in the plan and survive the restore."""
     run_sql(saved.server, "postgres", "CREATE DATABASE younger; CREATE ROLE younger_role;")
-    notes = saved.postgres.estimate(saved.source, saved.proof, in_place=False).notes
+    notes = saved.postgres.estimate(saved.source, saved.proof, in_place=False).all_notes
     assert "database younger is not in the backup and is left alone" in notes
     assert "roles not in the backup, left alone: younger_role" in notes
     staged = saved.stage()
@@ -163,7 +163,7 @@ def test_what_the_backup_does_not_know_is_left_alone(saved: Saved) -> None:
 def test_logical_slot_is_never_dropped_silently(saved: Saved) -> None:
     """A slot is in the plan, survives the swap, and keeps its database until someone drops the slot."""
     run_sql(saved.server, "shop", "SELECT pg_create_logical_replication_slot('feed', 'pgoutput')")
-    notes = saved.postgres.estimate(saved.source, saved.proof, in_place=False).notes
+    notes = saved.postgres.estimate(saved.source, saved.proof, in_place=False).all_notes
     assert any("logical slot feed" in note for note in notes)
     staged = saved.stage()
     staged.swap()
@@ -201,7 +201,7 @@ def test_subscriptions_of_staged_databases_go_with_them(saved: Saved) -> None:
     )
     proof = saved.postgres.capture(DirectorySink(saved.directory / "again"))
     source = DirectorySource(saved.directory / "again")
-    notes = saved.postgres.estimate(source, proof, in_place=False).notes
+    notes = saved.postgres.estimate(source, proof, in_place=False).all_notes
     assert any("subscription feed" in note for note in notes)
     staged = saved.postgres.stage(source, proof, TOKEN)
     saved.postgres.stage(source, proof, TOKEN)

@@ -57,7 +57,7 @@ def test_replicas_follow_the_restored_master(program: Path, tmp_path: Path) -> N
         saved = save(master, tmp_path)
         target = component(master, tmp_path / "work")
         _wait_for_replica(master)
-        notes = target.estimate(saved.source, saved.proof, in_place=False).notes
+        notes = target.estimate(saved.source, saved.proof, in_place=False).all_notes
         assert any("1 replicas will follow" in note for note in notes)
         saved.stage().swap()
         deadline = time.monotonic() + 20

@@ -94,7 +94,7 @@ def test_only_listed_paths_are_restored(tmp_path: Path) -> None:
     first.write_text("changed")
     second.write_text("changed")
     here = _configs(tmp_path, first, third)
-    notes = here.estimate(source, proof, in_place=False).notes
+    notes = here.estimate(source, proof, in_place=False).all_notes
     assert any("not listed here" in note and "second" in note for note in notes)
     assert any("stays as it is" in note and "third" in note for note in notes)
     staged = here.stage(source, proof, TOKEN)

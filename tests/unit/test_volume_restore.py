@@ -248,7 +248,7 @@ def test_estimate_names_leftovers_and_exclusions(tmp_path: Path) -> None:
     """The plan tells of an earlier restore's folder and of the files that stay."""
     stored = StoredVolume(tmp_path, "*.tmp")
     stored.volume.stage(stored.source, stored.proof, "earlier")
-    notes = " ".join(stored.volume.estimate(stored.source, stored.proof, in_place=False).notes)
+    notes = " ".join(stored.volume.estimate(stored.source, stored.proof, in_place=False).all_notes)
     assert "left by an earlier restore" in notes
     assert "*.tmp are not in the backup and stay" in notes
 

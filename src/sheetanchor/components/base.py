@@ -242,9 +242,17 @@ class StageEstimate:
     free_bytes: int | None
     """None where it cannot be known (a remote server)."""
     notes: tuple[str, ...] = ()
-    """For the operator: sessions to be closed, subscriptions, roles that differ."""
+    """For the operator: sessions to be closed, roles that will be changed."""
+    remains: tuple[str, ...] = ()
+    """What will still hold when the restore is done, and is said again then: databases that were
+    left alone, replication that has to be set up anew."""
     refusals: tuple[str, ...] = ()
     """Reasons for which the restore must not start."""
+
+    @property
+    def all_notes(self) -> tuple[str, ...]:
+        """Everything that the plan says."""
+        return self.notes + self.remains
 
 
 class Staged(Protocol):

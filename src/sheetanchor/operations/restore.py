@@ -184,9 +184,9 @@ class RestoreRun:
         return "the live data is as it was before"
 
     def _notes(self) -> list[str]:
-        """Return what the plan said of each component: it matters after a restore too."""
-        planned = self._prepared.plan.components
-        return [f"{component.name}: {note}" for component in planned for note in component.notes]
+        """Return what the plan said of each component and still holds after the restore."""
+        targets = self._prepared.targets
+        return [f"{target.component.name}: {note}" for target in targets for note in target.estimate.remains]
 
     def _result(self, target: Target) -> ComponentRestored:
         name = target.component.name

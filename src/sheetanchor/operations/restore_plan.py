@@ -169,7 +169,7 @@ def _component_plan(target: Target) -> ComponentPlan:
         needed_bytes=target.estimate.needed_bytes,
         free_bytes=target.estimate.free_bytes,
         interrupts_service=target.component.capabilities.interrupts_service,
-        notes=target.estimate.notes,
+        notes=target.estimate.all_notes,
     )
 
 

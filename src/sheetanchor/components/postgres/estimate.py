@@ -50,16 +50,30 @@ def estimate(
         disk -= _bytes_given_up(connection, proof)
     work = context.work_directory
     shared = directory is not None and os.stat(directory).st_dev == os.stat(work).st_dev
+    needed = max(disk, 0) + (largest if shared else 0)
     return StageEstimate(
-        needed_bytes=max(disk, 0) + (largest if shared else 0),
+        needed_bytes=needed,
         free_bytes=free,
         notes=(
             *_disturbances(connection, proof),
+            *_missing(connection, proof),
             *_role_notes(connection, proof),
             *_staging_notes(work, largest),
         ),
-        refusals=(*_refusals(connection, proof), *(_losses(connection, proof) if in_place else ())),
+        remains=tuple(_remains(connection, proof)),
+        refusals=(
+            *_refusals(connection, proof),
+            *(_losses(connection, proof) if in_place else ()),
+            *_space(needed, free, in_place=in_place),
+        ),
     )
+
+
+def _space(needed: int, free: int | None, *, in_place: bool) -> Iterator[str]:
+    if free is not None and needed > free:
+        advice = "" if in_place else "; free space, or use --in-place"
+        have = f"{free / 2**20:,.0f} are free"
+        yield f"{needed / 2**20:,.0f} MiB are needed beside the live data, {have}{advice}"
 
 
 def data_directory(server: Server, connection: Connection, configured: Path | None) -> Path | None:
@@ -126,6 +140,10 @@ def _disturbances(connection: Connection, proof: PostgresProof) -> Iterator[str]
     names = [database.name for database in proof.databases]
     for database, count in sessions(connection, names):
         yield f"{count} open session{'' if count == 1 else 's'} of database {database} will be closed"
+
+
+def _remains(connection: Connection, proof: PostgresProof) -> Iterator[str]:
+    names = [database.name for database in proof.databases]
     for database, subscription in subscriptions(connection, names) if is_superuser(connection) else ():
         yield (
             f"database {database} has the subscription {subscription}: it stays with the old database and"
@@ -136,19 +154,24 @@ def _disturbances(connection: Connection, proof: PostgresProof) -> Iterator[str]
             f"database {database} has the logical slot {slot}: it stays with the old database, its consumer"
             " has to be set up again; the old database is not dropped while it has it"
         )
-    live = {
-        row[0] for row in rows(connection, "SELECT datname FROM pg_database WHERE datname <> 'template0'")
-    }
-    for name in sorted(live - set(names)):
+    for name in sorted(_live(connection) - set(names)):
         if is_ours(name):
             yield f"database {name} is left over from an earlier restore"
         else:
             yield f"database {name} is not in the backup and is left alone"
-    for name in sorted(set(names) - live):
-        yield f"database {name} does not exist and will be created"
     for entry in proof.databases:
         for tablespace in missing_tablespaces(connection, entry):
             yield f"tablespace {tablespace} of database {entry.name} is missing: the default one is used"
+
+
+def _missing(connection: Connection, proof: PostgresProof) -> Iterator[str]:
+    for name in sorted({database.name for database in proof.databases} - _live(connection)):
+        yield f"database {name} does not exist and will be created"
+
+
+def _live(connection: Connection) -> set[str]:
+    found = rows(connection, "SELECT datname FROM pg_database WHERE datname <> 'template0'")
+    return {str(row[0]) for row in found}
 
 
 def _role_notes(connection: Connection, proof: PostgresProof) -> Iterator[str]:

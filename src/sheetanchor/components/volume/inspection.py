@@ -48,12 +48,13 @@ def estimate_stage(
     return StageEstimate(
         needed_bytes=needed,
         free_bytes=free,
-        notes=tuple(_notes(live, proof, exclude, in_place=in_place)),
+        notes=tuple(_notes(live, proof, in_place=in_place)),
+        remains=tuple(_remains(live, exclude, in_place=in_place)),
         refusals=tuple(refusals),
     )
 
 
-def _notes(live: Path, proof: VolumeProof, exclude: tuple[str, ...], *, in_place: bool) -> Iterator[str]:
+def _notes(live: Path, proof: VolumeProof, *, in_place: bool) -> Iterator[str]:
     if proof.mount_point and not is_mount_point(live):
         yield f"{shown(live)} was a mount point and is none now: is its disk mounted?"
     if not os.path.lexists(live):
@@ -63,7 +64,12 @@ def _notes(live: Path, proof: VolumeProof, exclude: tuple[str, ...], *, in_place
         yield f"{shown(live)} is emptied before it is written: the safety backup is the only way back"
     elif is_mount_point(live):
         yield f"{shown(live)} is a mount point: its entries are swapped one by one, with its service down"
-    else:
+
+
+def _remains(live: Path, exclude: tuple[str, ...], *, in_place: bool) -> Iterator[str]:
+    if not os.path.lexists(live):
+        return
+    if not in_place and not is_mount_point(live):
         yield f"what has {shown(live)} open or bind-mounted sees the old files until it is restarted"
     if exclude:
         yield f"files that match {', '.join(exclude)} are not in the backup and stay as they are"
