@@ -115,6 +115,25 @@ def test_unknown_backup_names_the_nearest(stack: FilesStack) -> None:
     assert name in done.error["hint"]
 
 
+def test_damaged_old_backup_does_not_keep_a_new_one_from_being_made(stack: FilesStack) -> None:
+    """Half of the last backup gone from the repository: said as a warning, and tonight's run succeeds."""
+    name = stack.backup()
+    listed = subprocess.run(
+        ["restic", "-r", stack.repository, "--no-cache", "snapshots", "--json", "--tag", "component=media"],
+        check=True,
+        capture_output=True,
+        env={**os.environ, "RESTIC_PASSWORD": PASSWORD},
+    )
+    (stack.repository / "snapshots" / listed.stdout.decode().split('"id":"')[1][:64]).unlink()
+    refused = stack.run("restore", name, "--no-confirm")
+    assert refused.status == 1
+    assert refused.error["code"] == "damaged"
+    done = stack.run("backup")
+    assert done.status == 0, (done.messages, done.stderr)
+    warnings = [one["message"] for one in done.messages if one["message_type"] == "warning"]
+    assert any(name in warning for warning in warnings), done.messages
+
+
 def test_incomplete_backup_is_no_restore_point(stack: FilesStack) -> None:
     """Without its manifest a backup is shown as incomplete, and neither restored nor `latest`."""
     first = stack.backup()

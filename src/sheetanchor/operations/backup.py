@@ -14,6 +14,7 @@ from sheetanchor.components.base import Component, IncompleteCaptureError, Proof
 from sheetanchor.errors import (
     BackendError,
     ComponentError,
+    DamagedRepositoryError,
     InterruptedByUserError,
     RepositoryError,
     SheetanchorError,
@@ -109,7 +110,12 @@ def _previous(environment: Environment, catalog: Catalog, name: str) -> Previous
     record = catalog.newest_holding(name)
     if record is None:
         return Previous()
-    entry = catalog.manifest(record).component(name)
+    try:
+        entry = catalog.manifest(record).component(name)
+    except DamagedRepositoryError as error:
+        # What is wrong with an old backup must not keep a new one from being made.
+        environment.listener.warning(name, f"the last backup cannot be compared with: {error.message}")
+        return Previous()
     if entry is None or entry.proof is None:
         return Previous(record.components[name])
     model = environment.components[name].proof_model
