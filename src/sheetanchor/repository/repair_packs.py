@@ -15,7 +15,6 @@ from sheetanchor.repository.blob_reader import BlobReader
 from sheetanchor.repository.check_packs import PackChecker
 from sheetanchor.repository.ids import BlobType, Id
 from sheetanchor.repository.index import Index
-from sheetanchor.repository.index_file import IndexedPack
 from sheetanchor.repository.pack import PackedBlob, pack_size
 from sheetanchor.repository.repair_place import RepairPlace
 from sheetanchor.repository.salvage import Salvager
@@ -150,13 +149,9 @@ class PackRepairer:
 
     def _forget(self, packs: set[Id]) -> None:
         """Make the index files that existed at the plan forget packs."""
-        kept: list[IndexedPack] = []
-        naming: list[Id] = []
-        for name in self._names:
-            entries = self._place.load_index_file(name)
-            if any(pack_id in packs for pack_id, _ in entries):
-                naming.append(name)
-                kept += [entry for entry in entries if entry[0] not in packs]
+        load = self._place.load_index_file
+        naming = [name for name in self._names if any(pack_id in packs for pack_id, _ in load(name))]
+        kept = (entry for name in naming for entry in load(name) if entry[0] not in packs)
         self._place.replace_index_files(naming, kept)
 
 
