@@ -156,7 +156,6 @@ def _wait_for_sandbox(directory: Path, child: subprocess.Popen[bytes]) -> Path:
 
 
 @pytest.mark.torture
-@pytest.mark.timeout(7200)
 def test_many_killed_backups(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The full count of the campaign."""
     with stack_under_test(tmp_path) as stack:
@@ -166,7 +165,6 @@ def test_many_killed_backups(tmp_path: Path, capsys: pytest.CaptureFixture[str])
 
 
 @pytest.mark.torture
-@pytest.mark.timeout(7200)
 def test_many_killed_restores(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The full count of the campaign, on PostgreSQL 15 and Redis with an append-only file."""
     with stack_under_test(tmp_path, postgres=15, cache="redis") as stack:
