@@ -21,7 +21,7 @@ from sheetanchor.repository.backend.base import Kind
 from sheetanchor.repository.server.connection import Patience
 from sheetanchor.repository.server.options import Options
 from sheetanchor.repository.server.server import Server
-from support.rest_server import Served, certificate, served
+from support.rest_server import Served, certificate, program, served
 
 IMPATIENT = Patience(head=0.5, idle=0.7, window=0.6)
 
@@ -316,6 +316,32 @@ def test_stopping_lets_a_request_end(directory: Path) -> None:
     busy.close()
     idle.close()
     assert len(_files(directory)) == 1
+
+
+def test_a_server_that_is_killed_leaves_a_whole_repository(directory: Path) -> None:
+    """kill -9 in an upload: nothing is listed, the upload succeeds later, and its remains go in time."""
+    data = os.urandom(2 << 20)
+    with program(directory) as (server, child):
+        server.backend().create()
+        server.close_clients()
+        with socket.create_connection(server.address, timeout=20) as sock:
+            head = f"POST /data/{_name(data)} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(data)}\r\n\r\n"
+            sock.sendall(head.encode() + data[: 1 << 20])
+            deadline = time.monotonic() + 20
+            while not _files(directory):
+                assert time.monotonic() < deadline
+                time.sleep(0.02)
+            child.kill()
+            child.wait()
+    (left,) = _files(directory)
+    with served(directory) as again:
+        assert list(again.backend().list(Kind.DATA)) == []
+        again.backend().put(Kind.DATA, _name(data), data)
+        assert len(_files(directory)) == 2
+    os.utime(directory / left, (time.time() - 90_000,) * 2)
+    with served(directory) as once_more:
+        assert once_more.backend().get(Kind.DATA, _name(data)) == data
+    assert _files(directory) == [f"data/{_name(data)[:2]}/{_name(data)}"]
 
 
 @pytest.mark.parametrize(

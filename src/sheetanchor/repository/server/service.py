@@ -61,6 +61,7 @@ class Service:
         self._options = options
         self._authenticator = authenticator
         self._store = DirectoryStore(str(options.directory))
+        self._store.clear_unfinished(clock.now())
         self._quota = Quota(str(options.directory), options.quota, clock)
         self._own: dict[Target, str] = {}
         self._own_lock = threading.Lock()

@@ -22,6 +22,7 @@ _DIRECTORY_MODE = 0o700
 _FILE_MODE = 0o400
 _BESIDE = "~tmp-"
 """Marks a file that is being written, as the directory backend does; no name holds a "~"."""
+_ABANDONED_SECONDS = 86400.0
 _NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.ENOSYS)
 _NO_SYNC = (errno.EINVAL, errno.ENOTSUP)
 
@@ -43,6 +44,19 @@ class DirectoryStore:
 
     def __init__(self, root: str) -> None:
         self._root = root
+
+    def clear_unfinished(self, now: datetime) -> int:
+        """Remove what uploads that a crash cut off left a day ago or more; return how many files."""
+        cleared = 0
+        for folder, _, names in os.walk(self._root):
+            for name in names:
+                path = os.path.join(folder, name)
+                with suppress(OSError):
+                    age = now.timestamp() - os.lstat(path).st_mtime if _BESIDE in name else 0.0
+                    if age > _ABANDONED_SECONDS:
+                        os.unlink(path)
+                        cleared += 1
+        return cleared
 
     def create(self, target: Target) -> None:
         """Make a repository's directories, 256 of them for packs. Idempotent."""
