@@ -48,8 +48,7 @@ def make_plan(
     repository, 0 up to but not including 1, that may stay unused. Raises DamagedRepositoryError
     when a used blob is in no pack that is there with its right size: nothing may be removed then.
     """
-    usable, lost, cut = _classify(index, stored)
-    _count_copies(index, used, usable)
+    usable, lost, cut = _count_copies(index, used, stored)
     _refuse_missing(used, lost, cut)
     uses = _judge_packs(index, used, stored, usable)
     if sum(use.used_blobs for use in uses) != len(used):
@@ -75,30 +74,34 @@ def make_plan(
     )
 
 
-def _classify(index: Index, stored: Mapping[Id, int]) -> tuple[bytearray, tuple[Id, ...], tuple[Id, ...]]:
-    """Return a flag per pack number (usable or not), the packs that are lost, those of a wrong size."""
+def _count_copies(
+    index: Index, used: UsedBlobs, stored: Mapping[Id, int]
+) -> tuple[bytearray, tuple[Id, ...], tuple[Id, ...]]:
+    """Count in which usable packs the used blobs are, in one pass over the index.
+
+    Returns a flag per pack number (usable or not), the packs that are lost, those of a wrong size.
+    """
     usable = bytearray()
     lost: list[Id] = []
     cut: list[Id] = []
-    for pack_id, blobs in index.packs():
+    for number, (pack_id, blobs) in enumerate(index.packs()):
         size = stored.get(pack_id)
         usable.append(size == pack_size(blobs))
         if size is None:
             lost.append(pack_id)
         elif not usable[-1]:
             cut.append(pack_id)
+        else:
+            _count(used, blobs, number)
     return usable, tuple(lost), tuple(cut)
 
 
-def _count_copies(index: Index, used: UsedBlobs, usable: bytearray) -> None:
-    for number, (_, blobs) in enumerate(index.packs()):
-        if not usable[number]:
-            continue
-        for blob in blobs:
-            table = used.of(blob.type)
-            position = table.find(blob.id)
-            if position >= 0:
-                table.count_copy(position, number)
+def _count(used: UsedBlobs, blobs: list[PackedBlob], number: int) -> None:
+    for blob in blobs:
+        table = used.of(blob.type)
+        position = table.find(blob.id)
+        if position >= 0:
+            table.count_copy(position, number)
 
 
 def _refuse_missing(used: UsedBlobs, lost: tuple[Id, ...], cut: tuple[Id, ...]) -> None:
@@ -134,8 +137,8 @@ def _judge(used: UsedBlobs, pack_id: Id, number: int, blobs: list[PackedBlob], s
     seen: set[tuple[BlobType, Id]] = set()
     for blob in blobs:
         kinds.add(blob.type)
-        if is_home(used, blob, number) and (blob.type, blob.id) not in seen:
-            seen.add((blob.type, blob.id))
+        if is_home(used, blob, number) and blob[:2] not in seen:
+            seen.add(blob[:2])
             used_blobs += 1
             used_bytes += blob.length + entry_size(blob)
         else:

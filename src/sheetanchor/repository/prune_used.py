@@ -95,14 +95,15 @@ class UsedBlobs:
     """All blobs that some snapshot refers to."""
 
     def __init__(self) -> None:
-        self._tables = {blob_type: IdTable() for blob_type in BlobType}
+        self._data = IdTable()
+        self._trees = IdTable()
 
     def __len__(self) -> int:
-        return sum(len(table) for table in self._tables.values())
+        return len(self._data) + len(self._trees)
 
     def of(self, blob_type: BlobType) -> IdTable:
         """Return the blobs of one type."""
-        return self._tables[blob_type]
+        return self._trees if blob_type is BlobType.TREE else self._data
 
 
 def find_used(blobs: BlobReader, roots: Iterable[Id], threads: int) -> UsedBlobs:
