@@ -1,4 +1,4 @@
-"""`./dev bench`: all tools take turns on the same data; prints a Markdown table of medians."""
+"""`./dev bench`: all tools take turns on the same data; prints Markdown tables of medians."""
 
 from __future__ import annotations
 
@@ -9,14 +9,18 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
-from bench.contenders import Contender, Restic, Sheetanchor, TarOpenssl, restic_version
-from bench.dataset import make_dataset
+from bench.changes import print_changes
+from bench.contenders import Borg, Contender, Restic, Sheetanchor, TarOpenssl, TarZstd, restic_version
+from bench.dataset import Dataset, make_dataset
 from bench.measure import BenchmarkError
 from bench.table import Round, markdown_table
 
 MIB = 1 << 20
+SETS = ("mixed", "many", "changes")
+"""Large and small files; many small files; a dump of which one row in a hundred changed."""
 
 
 def main() -> int:
@@ -46,12 +50,37 @@ def _options() -> argparse.Namespace:
         "--restic", action="append", help="a restic to compare with; may be given again (default: restic)"
     )
     parser.add_argument("--no-tar", action="store_true", help="leave the slow tar and openssl out")
+    parser.add_argument("--no-borg", action="store_true", help="leave borg out where it is installed")
+    parser.add_argument(
+        "--only", action="append", choices=SETS, help="measure this alone; may be given again (default: all)"
+    )
+    parser.add_argument(
+        "--many-files", type=int, default=100_000, help="files of the set `many` (default %(default)s)"
+    )
     return parser.parse_args()
 
 
 def _run(options: argparse.Namespace, scratch: Path) -> None:
-    _say(f"making {options.size} MiB and {options.small_files:,} small files")
-    data = make_dataset(scratch / "data", options.size * MIB, options.small_files)
+    command = " ".join(["./dev bench", *sys.argv[1:]])
+    print(f"`{command}`: medians of {options.rounds} rounds in turn, {_machine()}.")
+    wanted = options.only or SETS
+    if "mixed" in wanted:
+        _measure_set(options, scratch, lambda place: _make(place, options.size, options.small_files))
+    if "many" in wanted:
+        _measure_set(options, scratch, lambda place: _make(place, 0, options.many_files))
+    if "changes" in wanted:
+        data = scratch / "data"
+        print_changes(data, options.size * MIB, [_ours(data, scratch), *_restics(options, data, scratch)])
+        shutil.rmtree(data)
+
+
+def _make(place: Path, size: int, small_files: int) -> Dataset:
+    _say(f"making {size} MiB and {small_files:,} small files")
+    return make_dataset(place, size * MIB, small_files)
+
+
+def _measure_set(options: argparse.Namespace, scratch: Path, make: Callable[[Path], Dataset]) -> None:
+    data = make(scratch / "data")
     contenders = _contenders(options, data.directory, scratch)
     rounds: dict[str, list[Round]] = {contender.name: [] for contender in contenders}
     for number in range(options.rounds):
@@ -61,21 +90,37 @@ def _run(options: argparse.Namespace, scratch: Path) -> None:
             _say(f"round {number + 1} of {options.rounds}: {contender.name}")
             rounds[contender.name].append(_one_round(contender))
             shutil.rmtree(contender.scratch)
-    command = " ".join(["./dev bench", *sys.argv[1:]])
-    size = f"{data.num_bytes / MIB:,.0f} MiB in {data.files:,} files"
-    print(f"`{command}`: {size}, medians of {options.rounds} rounds in turn, {_machine()}.\n")
-    print(markdown_table(rounds, data.num_bytes))
+    print(f"\n{data.num_bytes / MIB:,.0f} MiB in {data.files:,} files, {_load()}:\n")
+    print(markdown_table(rounds, data.num_bytes), flush=True)
+    shutil.rmtree(data.directory)
 
 
 def _contenders(options: argparse.Namespace, data: Path, scratch: Path) -> list[Contender]:
-    found: list[Contender] = [Sheetanchor("Sheetanchor", data, scratch / "sheetanchor")]
+    found = [_ours(data, scratch), *_restics(options, data, scratch)]
+    if shutil.which("borg") is not None and not options.no_borg:
+        found.append(Borg("borg, zstd,1", data, scratch / "borg"))
+    if not options.no_tar:
+        found.append(TarOpenssl("tar, gzip, openssl", data, scratch / "tar"))
+        if shutil.which("zstd") is not None:
+            found.append(TarZstd("tar, zstd -1", data, scratch / "zstd"))
+    return found
+
+
+def _ours(data: Path, scratch: Path) -> Contender:
+    return Sheetanchor("Sheetanchor", data, scratch / "sheetanchor")
+
+
+def _restics(options: argparse.Namespace, data: Path, scratch: Path) -> list[Contender]:
+    found: list[Contender] = []
     for number, program in enumerate(options.restic or ["restic"]):
         if shutil.which(program) is None:
             raise BenchmarkError(f"{program} is not installed")
         found.append(Restic(restic_version(program), data, scratch / f"restic-{number}", program))
-    if not options.no_tar:
-        found.append(TarOpenssl("tar, gzip, openssl", data, scratch / "tar"))
     return found
+
+
+def _load() -> str:
+    return f"load {os.getloadavg()[0]:.1f} at the end"
 
 
 def _one_round(contender: Contender) -> Round:

@@ -156,6 +156,46 @@ class TarOpenssl(Contender):
         return measure(["bash", "-o", "pipefail", "-c", pipeline], environment=environment)
 
 
+class TarZstd(TarOpenssl):
+    """Fast compression alone: neither encrypted, nor verified, nor deduplicated."""
+
+    def back_up(self) -> Measured:
+        """`tar cf - | zstd -1 -T2`."""
+        return self._shell('tar -C "$DATA" -cf - . | zstd -q -1 -T2 >"$FILE"')
+
+    def restore(self) -> Measured:
+        """`zstd -d | tar xf -`."""
+        self.target.mkdir()
+        return self._shell('zstd -q -d <"$FILE" | tar -C "$TARGET" -xf -')
+
+
+class Borg(Contender):
+    """BorgBackup with encryption and the fast compression that ours is comparable with."""
+
+    def prepare(self) -> None:
+        """Create the repository."""
+        self.backups = 0
+        self._borg("init", "--encryption", "repokey-blake2", str(self.store))
+
+    def back_up(self) -> Measured:
+        """`borg create -C zstd,1`."""
+        self.backups += 1
+        return self._borg("create", "-C", "zstd,1", f"{self.store}::{self.backups}", str(self.data))
+
+    def restore(self) -> Measured:
+        """`borg extract`."""
+        self.target.mkdir()
+        return self._borg("extract", f"{self.store}::{self.backups}", cwd=self.target)
+
+    def restored_data(self) -> Path:
+        """Return where borg puts an absolute path."""
+        return self.target / self.data.relative_to("/")
+
+    def _borg(self, *words: str, cwd: Path | None = None) -> Measured:
+        environment = {"BORG_PASSPHRASE": PASSWORD, "BORG_BASE_DIR": str(self.scratch / "borg")}
+        return measure(["borg", *words], environment=environment, cwd=cwd)
+
+
 def restic_version(program: str) -> str:
     """Return such as "restic 0.14.0"."""
     done = subprocess.run([program, "version"], capture_output=True, text=True, check=True)

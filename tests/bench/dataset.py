@@ -50,6 +50,27 @@ def make_dataset(directory: Path, size: int, small_files: int) -> Dataset:
     return Dataset(directory, LARGE_FILES + small_files, total)
 
 
+def make_dump(path: Path, size: int) -> Dataset:
+    """Write one dump of `size` bytes of rows."""
+    path.parent.mkdir(parents=True)
+    total = _write_large(path, size, _Rows(random.Random(SEED)).take)
+    return Dataset(path.parent, 1, total)
+
+
+def change_dump(path: Path, share: float, *, scattered: bool) -> None:
+    """Replace this share of a dump's rows, in one run in the middle or spread evenly.
+
+    Every new row is one byte longer than the old one, so that all that follows moves.
+    """
+    lines = path.read_bytes().splitlines(keepends=True)
+    count = int(len(lines) * share)
+    step = len(lines) // count if scattered else 1
+    start = step // 2 if scattered else (len(lines) - count) // 2
+    for number in range(start, start + count * step, step):
+        lines[number] = lines[number][:-1][::-1] + b"x\n"
+    path.write_bytes(b"".join(lines))
+
+
 def _write_large(path: Path, size: int, take: Callable[[int], bytes]) -> int:
     with path.open("wb") as file:
         left = size

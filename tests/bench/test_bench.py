@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
-from bench.dataset import make_dataset
+from bench.dataset import change_dump, make_dataset, make_dump
 from bench.measure import BenchmarkError, Measured, measure
 from bench.table import Round, markdown_table
 from support.programs import require_program
@@ -21,7 +22,8 @@ TESTS = Path(__file__).parents[1]
 def test_a_small_benchmark_runs_to_its_end(tmp_path: Path) -> None:
     """All tools back up and restore the same data, which is compared, and the table has all of them."""
     require_program("restic")
-    options = ["--size", "8", "--small-files", "50", "--rounds", "1", "--directory", str(tmp_path)]
+    options = ["--size", "8", "--small-files", "50", "--many-files", "80", "--rounds", "1"]
+    options += ["--directory", str(tmp_path)]
     done = subprocess.run(
         [sys.executable, "-m", "bench", *options],
         env={**os.environ, "PYTHONPATH": str(TESTS)},
@@ -31,7 +33,11 @@ def test_a_small_benchmark_runs_to_its_end(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert "| Sheetanchor | restic 0." in done.stdout
-    assert "| first backup |" in done.stdout
+    assert done.stdout.count("| first backup |") == 2
+    assert "8 MiB in 58 files" in done.stdout
+    assert "in 88 files" in done.stdout
+    assert "| in one place |" in done.stdout
+    assert "| scattered |" in done.stdout
     assert list(tmp_path.iterdir()) == []
 
 
@@ -42,6 +48,20 @@ def test_the_same_seed_makes_the_same_data(tmp_path: Path) -> None:
     assert subprocess.run(["diff", "-r", tmp_path / "a", tmp_path / "b"], check=False).returncode == 0
     files = [path for path in (tmp_path / "a").rglob("*") if path.is_file()]
     assert (len(files), sum(path.stat().st_size for path in files)) == (first.files, first.num_bytes)
+
+
+@pytest.mark.parametrize("scattered", [False, True])
+def test_one_row_in_a_hundred_changes(tmp_path: Path, scattered: bool) -> None:
+    """As many rows differ as are said to, all in one run or each far from the next."""
+    dump = tmp_path / "dump" / "dump.sql"
+    make_dump(dump, 1 << 20)
+    before = dump.read_bytes().splitlines()
+    change_dump(dump, 0.01, scattered=scattered)
+    after = dump.read_bytes().splitlines()
+    changed = [number for number, (one, other) in enumerate(zip(before, after, strict=True)) if one != other]
+    assert len(changed) == len(before) // 100
+    gaps = {later - earlier for earlier, later in pairwise(changed)}
+    assert gaps == ({len(before) // len(changed)} if scattered else {1})
 
 
 def test_measuring_sees_time_memory_and_failure() -> None:
