@@ -2,7 +2,7 @@
 
 Files come open and empty. They are gathered into windows, bounded in files and bytes; in each
 window the wanted blobs are sorted by their place, so that a pack is read in few requests, and a
-blob that several files hold is opened once.
+blob that several files hold is opened once. While one window is written the next is gathered.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from types import TracebackType
@@ -43,7 +43,6 @@ class _Target:
     fd: int
     node: Node
     path: bytes
-    complete: bool = False
 
 
 @dataclass
@@ -54,6 +53,14 @@ class _Wanted:
     places: list[tuple[_Target, int]] = field(default_factory=list)
 
 
+@dataclass
+class _Window:
+    """What is being written, and the files that are complete with it."""
+
+    futures: list[Future[None]] = field(default_factory=list)
+    complete: list[_Target] = field(default_factory=list)
+
+
 class FileFiller:
     """Takes open files; on leaving its context all are complete, or closed after an error."""
 
@@ -62,7 +69,9 @@ class FileFiller:
         self._metadata = metadata
         self._progress = progress
         self._threads = ThreadPoolExecutor(max(threads, blobs.concurrency), thread_name_prefix="restore")
-        self._targets: list[_Target] = []
+        self._open: dict[int, _Target] = {}
+        self._running = _Window()
+        self._complete: list[_Target] = []
         self._wanted: dict[Id, _Wanted] = {}
         self._window_bytes = 0
 
@@ -78,16 +87,16 @@ class FileFiller:
         try:
             if error is None:
                 self._flush()
+                self._finish(self._running)
         finally:
             self._threads.shutdown(wait=True, cancel_futures=True)
-            for target in self._targets:
-                if target.fd >= 0:
-                    os.close(target.fd)
+            for fd in self._open:
+                os.close(fd)
 
     def add(self, fd: int, node: Node, path: bytes) -> None:
         """Take over an open, empty file. Raises DamagedRepositoryError, OSError."""
         target = _Target(fd, node, path)
-        self._targets.append(target)
+        self._open[fd] = target
         offset = 0
         for blob_id in content_of(node):
             location = self._blobs.locate(BlobType.DATA, blob_id)
@@ -105,28 +114,30 @@ class FileFiller:
                 f"{shown(path)}: the stored content has {offset} bytes instead of {node.size}"
             )
         os.ftruncate(fd, offset)
-        target.complete = True
-        if len(self._targets) >= WINDOW_FILES:
+        self._complete.append(target)
+        if len(self._complete) >= WINDOW_FILES:
             self._flush()
 
     def _flush(self) -> None:
-        """Write all wanted blobs; finish the files that are complete."""
+        """Begin to write all wanted blobs; finish the window before, which was written meanwhile."""
         wanted, self._wanted = self._wanted, {}
         self._window_bytes = 0
-        futures = [self._threads.submit(self._write_range, batch) for batch in _ranges(wanted)]
-        try:
-            for future in futures:
-                future.result()
-        finally:
-            for future in futures:
-                future.cancel()
-        for target in self._targets:
-            if target.complete:
-                self._metadata.set_open(target.fd, target.node, target.path)
-                os.close(target.fd)
-                target.fd = -1
-                self._progress(target.node.size, 1)
-        self._targets = [target for target in self._targets if not target.complete]
+        before = self._running
+        self._running = _Window(complete=self._complete)
+        self._complete = []
+        for batch in _ranges(wanted):
+            self._running.futures.append(self._threads.submit(self._write_range, batch))
+        self._finish(before)
+
+    def _finish(self, window: _Window) -> None:
+        """Wait for a window; parts of its files in windows before it are written already."""
+        for future in window.futures:
+            future.result()
+        for target in window.complete:
+            self._metadata.set_open(target.fd, target.node, target.path)
+            del self._open[target.fd]
+            os.close(target.fd)
+            self._progress(target.node.size, 1)
 
     def _write_range(self, batch: list[tuple[Id, _Wanted]]) -> None:
         """Fetch one range of one pack and write its blobs to their places.

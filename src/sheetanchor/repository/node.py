@@ -9,6 +9,7 @@ import base64
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 from sheetanchor.errors import DamagedRepositoryError, RepositoryError
 from sheetanchor.repository import gojson
@@ -173,6 +174,8 @@ def _last(node: Node) -> str:
     return text
 
 
+_NUMBER_KEYS = ("mode", "uid", "gid", "inode", "device_id", "size", "links", "device")
+_NUMBER_END = 1 << 64
 _KNOWN = frozenset(
     (
         *("name", "type", "mode", "mtime", "atime", "ctime", "uid", "gid", "user", "group", "inode"),
@@ -221,28 +224,32 @@ def decode_tree(data: bytes) -> list[Node]:
 
 def decode_node(fields: Fields) -> Node:
     """Return one entry of a tree. Raises ValueError for what is no node."""
-    raw_target = fields.get("linktarget_raw")
+    get = fields.get
+    raw_target = get("linktarget_raw")
+    mode, uid, gid, inode, device_id, size, links, device = _numbers(fields)
+    mtime, atime, ctime = get("mtime"), get("atime"), get("ctime")
+    modified = _time(mtime)
     return Node(
-        name=gojson.unquote_name(_text(fields, "name")),
-        type=NodeType(_text(fields, "type")),
-        mode=_number(fields, "mode"),
-        mtime_ns=_time(fields, "mtime"),
-        atime_ns=_time(fields, "atime"),
-        ctime_ns=_time(fields, "ctime"),
-        uid=_number(fields, "uid"),
-        gid=_number(fields, "gid"),
-        user=_text(fields, "user"),
-        group=_text(fields, "group"),
-        inode=_number(fields, "inode"),
-        device_id=_number(fields, "device_id"),
-        size=_number(fields, "size"),
-        links=_number(fields, "links"),
+        gojson.unquote_name(_text(fields, "name")),
+        NodeType(_text(fields, "type")),
+        mode,
+        modified,
+        modified if atime == mtime else _time(atime),
+        modified if ctime == mtime else _time(ctime),
+        uid,
+        gid,
+        _text(fields, "user"),
+        _text(fields, "group"),
+        inode,
+        device_id,
+        size,
+        links,
         link_target=_base64(raw_target) if raw_target else _text(fields, "linktarget").encode(),
-        xattrs=_xattrs(fields.get("extended_attributes")),
-        generic_attributes=_json(fields.get("generic_attributes")),
-        device=_number(fields, "device"),
-        content=_content(fields.get("content")),
-        subtree=_subtree(fields.get("subtree")),
+        xattrs=_xattrs(get("extended_attributes")),
+        generic_attributes=_json(get("generic_attributes")),
+        device=device,
+        content=_content(get("content")),
+        subtree=_subtree(get("subtree")),
         error=_text(fields, "error"),
         unknown=_unknown(fields),
     )
@@ -263,16 +270,21 @@ def _text(fields: dict[str, object], key: str) -> str:
     return value
 
 
-def _number(fields: dict[str, object], key: str) -> int:
-    value = fields.get(key, 0)
-    if type(value) is not int or not 0 <= value < 1 << 64:
-        raise ValueError(f"{key} is no number")
-    return value
+def _numbers(fields: Fields) -> list[int]:
+    """Return the numbers of an entry in the order of `_NUMBER_KEYS`; checked together, for speed."""
+    values = [fields.get(key, 0) for key in _NUMBER_KEYS]
+    for value in values:
+        if type(value) is not int or not 0 <= value < _NUMBER_END:
+            raise ValueError(f"{_NUMBER_KEYS[values.index(value)]} is no number")
+    return cast("list[int]", values)
 
 
-def _time(fields: dict[str, object], key: str) -> int:
-    text = _text(fields, key)
-    return gojson.parse_time(text) if text else 0
+def _time(text: object) -> int:
+    if text is None or text == "":
+        return 0
+    if not isinstance(text, str):
+        raise ValueError("a time is no text")
+    return gojson.parse_time(text)
 
 
 def _base64(value: object) -> bytes:
