@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from sheetanchor.components.redis.workspace import LOCK_NAME, workspace
+from sheetanchor.components.workspace import LOCK_NAME, workspace
 
 
 def test_workspace_is_removed_also_after_an_error(tmp_path: Path) -> None:
