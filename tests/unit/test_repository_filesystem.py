@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import socket
-import threading
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -54,27 +56,21 @@ def test_sockets_are_counted_and_pipes_never_opened(tmp_path: Path) -> None:
 def test_a_file_that_grows_all_the_time_is_a_warning(tmp_path: Path) -> None:
     """It is read again, then kept as read: size and content agree, and the warning names it."""
     path = tmp_path / "growing.log"
-    path.write_bytes(b"line\n" * 3_000_000)
-    stop = threading.Event()
-
-    def grow() -> None:
-        with path.open("ab", buffering=0) as file:
-            while not stop.is_set():
-                file.write(b"more\n")
-
-    writer = threading.Thread(target=grow)
-    writer.start()
-    try:
-        repository = create(MemoryBackend())
-        snapshot, saved = back_up(repository, tmp_path)
-    finally:
-        stop.set()
-        writer.join()
+    path.write_bytes(b"line\n" * 12_000_000)  # long enough to read that the writer gets its turn meanwhile
+    grow = "file = open(__import__('sys').argv[1], 'ab', 0)\nwhile True: file.write(b'more\\n')"
+    with subprocess.Popen([sys.executable, "-c", grow, path]) as writer:
+        try:
+            while path.stat().st_size == 60_000_000:
+                time.sleep(0.01)
+            repository = create(MemoryBackend())
+            snapshot, saved = back_up(repository, tmp_path)
+        finally:
+            writer.kill()
     assert saved.warnings == ("growing.log: changed while it was read",)
     assert saved.failures == ()
     node = repository.reader().node(snapshot.snapshot.tree, "volumes/data/growing.log")
     assert node is not None
-    assert node.size == repository.reader().locate(node) > 15_000_000
+    assert node.size == repository.reader().locate(node) > 60_000_000
     with repository.reader().open(node) as stream:
         assert stream.read() == path.read_bytes()[: node.size]
 
