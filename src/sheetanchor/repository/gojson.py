@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import NoReturn
@@ -181,7 +182,9 @@ def _unescape(match: re.Match[str]) -> bytes:
     if octal is not None and int(octal, 8) <= 0xFF:
         return bytes((int(octal, 8),))
     if short is not None or long is not None:
-        return chr(int(short or long, 16)).encode()
+        code = int(short or long, 16)
+        if code <= sys.maxunicode:
+            return chr(code).encode()
     raise ValueError(f"no such escape: {(bare or match[0])!r}")
 
 

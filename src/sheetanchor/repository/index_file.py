@@ -110,4 +110,7 @@ def _decode_blob(blob: dict[str, object]) -> PackedBlob:
         raise ValueError("an uncompressed length is impossible")
     if not isinstance(hex_id, str) or len(hex_id) != 64:
         raise ValueError("a blob has no id")
-    return PackedBlob(_BLOB_TYPES[str(blob["type"])], Id(bytes.fromhex(hex_id)), offset, length, uncompressed)
+    raw_id = bytes.fromhex(hex_id)
+    if len(raw_id) != 32:
+        raise ValueError("a blob's id has spaces in it")
+    return PackedBlob(_BLOB_TYPES[str(blob["type"])], Id(raw_id), offset, length, uncompressed)

@@ -258,7 +258,7 @@ def decode_node(fields: Fields) -> Node:
 def _unknown(fields: dict[str, object]) -> tuple[tuple[str, str], ...]:
     if _KNOWN.issuperset(fields):
         return ()
-    return tuple((key, gojson.encode(value)) for key, value in fields.items() if key not in _KNOWN)
+    return tuple((key, _encoded(value)) for key, value in fields.items() if key not in _KNOWN)
 
 
 def _text(fields: dict[str, object], key: str) -> str:
@@ -296,7 +296,15 @@ def _base64(value: object) -> bytes:
 
 
 def _json(value: object) -> str:
-    return "" if value is None else gojson.encode(value)
+    return "" if value is None else _encoded(value)
+
+
+def _encoded(value: object) -> str:
+    try:
+        return gojson.encode(value)
+    except RecursionError as error:
+        # The parser goes deeper than an encoder written in Python can.
+        raise ValueError("a field is nested too deeply") from error
 
 
 def _content(value: object) -> tuple[Id, ...] | None:
@@ -304,7 +312,10 @@ def _content(value: object) -> tuple[Id, ...] | None:
         return None
     if not isinstance(value, list):
         raise ValueError("content is no list")
-    return tuple([parse_id(item) for item in value])
+    try:
+        return tuple([parse_id(item) for item in value])
+    except TypeError as error:
+        raise ValueError("content is no list of ids") from error
 
 
 def _subtree(value: object) -> Id | None:

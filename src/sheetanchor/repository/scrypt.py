@@ -30,7 +30,8 @@ class ScryptParameters:
     def check(self) -> None:
         """Raise DamagedRepositoryError for parameters that are wrong, or made to hurt."""
         power_of_two = self.n > 1 and self.n & (self.n - 1) == 0
-        if not power_of_two or self.r < 1 or self.p < 1:
+        # RFC 7914 asks for N < 2 ** (16 * r), which the library refuses in a way of its own.
+        if not power_of_two or self.r < 1 or self.p < 1 or self.n.bit_length() > 16 * self.r:
             raise DamagedRepositoryError(f"impossible scrypt parameters N={self.n} r={self.r} p={self.p}")
         if 128 * self.r * (self.n + self.p) > _MAX_MEMORY or self.n * self.r * self.p > _MAX_WORK:
             raise DamagedRepositoryError(
