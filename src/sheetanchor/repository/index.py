@@ -37,11 +37,11 @@ class Index:
     """
 
     def __init__(self) -> None:
-        self._tables = {blob_type: _Table() for blob_type in BlobType}
+        self._lock = threading.Lock()
+        self._tables = {blob_type: _Table(self._lock) for blob_type in BlobType}
         self._pack_numbers: dict[Id, int] = {}
         self._pack_ids: list[Id] = []
         self._ranges: list[tuple[int, int, int, int]] = []
-        self._lock = threading.Lock()
 
     def add_pack(self, pack_id: Id, blobs: Sequence[PackedBlob]) -> None:
         """Add a pack's blobs; the same pack once more changes nothing.
@@ -58,8 +58,8 @@ class Index:
             data, tree = self._tables[BlobType.DATA], self._tables[BlobType.TREE]
             first_data, first_tree = len(data), len(tree)
             self._pack_ids.append(pack_id)
-            for blob in blobs:
-                (data if blob.type is BlobType.DATA else tree).add(number, blob)
+            data.extend(number, [blob for blob in blobs if blob.type is BlobType.DATA])
+            tree.extend(number, [blob for blob in blobs if blob.type is BlobType.TREE])
             self._ranges.append((first_data, len(data), first_tree, len(tree)))
             self._pack_numbers[pack_id] = number
 
@@ -125,37 +125,40 @@ def _by_offset(blob: PackedBlob) -> int:
 class _Table:
     """Blobs of one type: columns in order of arrival, found through open-addressed slots.
 
-    An entry is complete before its slot is set, and a grown slot array replaces the old one in
-    one assignment: readers need no lock.
+    Entries get their slots when somebody next looks for one, so that loading a whole index makes
+    the slots once. An entry is complete before its slot is set, and a grown slot array replaces
+    the old one in one assignment: readers need no lock while there is nothing new.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, lock: threading.Lock) -> None:
         self.packs = array("I")
         self.offsets = array("I")
         self.lengths = array("I")
         self.uncompressed = array("I")
         self._ids = bytearray()
+        self._lock = lock
+        self._linked = 0
         self._slots = array("I", bytes(4 * _FIRST_SLOTS))
         """Entry number + 1 at the place that an id hashes to; 0 is free."""
 
     def __len__(self) -> int:
         return len(self.packs)
 
-    def add(self, pack: int, blob: PackedBlob) -> None:
-        """Append an entry; the caller holds the index's lock."""
-        self._ids += blob.id
-        self.offsets.append(blob.offset)
-        self.lengths.append(blob.length)
-        self.uncompressed.append(blob.uncompressed_length)
-        self.packs.append(pack)
-        count = len(self.packs)
-        if count * 3 > len(self._slots) * 2:
-            self._grow()
-        else:
-            self._link(self._slots, count - 1)
+    def extend(self, pack: int, blobs: Sequence[PackedBlob]) -> None:
+        """Append entries; the caller holds the lock."""
+        if not blobs:
+            return
+        _, ids, offsets, lengths, uncompressed = zip(*blobs, strict=True)
+        self._ids += b"".join(ids)
+        self.offsets.extend(offsets)
+        self.lengths.extend(lengths)
+        self.uncompressed.extend(uncompressed)
+        self.packs.extend(array("I", (pack,)) * len(blobs))
 
     def find(self, blob_id: bytes) -> int:
         """Return the first entry of an id, -1 when there is none."""
+        if self._linked != len(self.packs):
+            self._catch_up()
         slots = self._slots
         ids = self._ids
         mask = len(slots) - 1
@@ -186,11 +189,19 @@ class _Table:
             self.uncompressed[entry],
         )
 
-    def _grow(self) -> None:
-        slots = array("I", bytes(4 * 2 * len(self._slots)))
-        for entry in range(len(self.packs)):
-            self._link(slots, entry)
-        self._slots = slots
+    def _catch_up(self) -> None:
+        """Give entries that have come since their slots."""
+        with self._lock:
+            count, first, slots = len(self.packs), self._linked, self._slots
+            if count * 3 > len(slots) * 2:
+                size = len(slots)
+                while count * 3 > size * 2:
+                    size *= 2
+                first, slots = 0, array("I", bytes(4 * size))
+            for entry in range(first, count):
+                self._link(slots, entry)
+            self._slots = slots
+            self._linked = count
 
     def _link(self, slots: array[int], entry: int) -> None:
         blob_id = self._ids[entry * _ID_SIZE : (entry + 1) * _ID_SIZE]

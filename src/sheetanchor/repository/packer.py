@@ -23,6 +23,10 @@ from sheetanchor.repository.pack import COMPRESSED_ENTRY, LENGTH_FIELD, PackedBl
 PACK_SIZE = 16 * 1024 * 1024
 """Bytes; a pack never grows beyond it, unless it holds a single larger blob."""
 
+MAX_BLOBS = 8192
+"""Blobs in a pack at most: a pack full of tiny files would have a header of megabytes, and lists of
+its blobs are held while it is filled, proven and indexed."""
+
 OPEN_PACKS = 2
 
 
@@ -50,7 +54,7 @@ class OpenPack:
     def fits(self, length: int) -> bool:
         """Say whether a sealed blob of `length` bytes and its header entry still have room."""
         header = (len(self.blobs) + 1) * COMPRESSED_ENTRY + OVERHEAD + LENGTH_FIELD
-        return self._used + length + header <= len(self.buffer)
+        return len(self.blobs) < MAX_BLOBS and self._used + length + header <= len(self.buffer)
 
     def reserve(self, blob_id: Id, length: int, uncompressed_length: int) -> PackedBlob:
         """Give the blob its place; the caller has asked `fits` and holds the packer's lock."""
@@ -76,6 +80,8 @@ class OpenPack:
     def absorb(self, other: OpenPack) -> bool:
         """Take over all sealed blobs of another idle pack when they fit; say whether they did."""
         header = (len(self.blobs) + len(other.blobs)) * COMPRESSED_ENTRY + OVERHEAD + LENGTH_FIELD
+        if len(self.blobs) + len(other.blobs) > MAX_BLOBS:
+            return False
         if self._used + other._used + header > len(self.buffer):
             return False
         self.buffer[self._used : self._used + other._used] = other.buffer[: other._used]
