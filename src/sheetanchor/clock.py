@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
 
@@ -37,3 +37,14 @@ class SystemClock:
     def sleep(self, seconds: float) -> None:
         """Wait for `seconds`."""
         time.sleep(seconds)
+
+
+def moment(time_ns: int) -> datetime:
+    """Return nanoseconds since 1970, of any year, as a time of the years 1 to 9999.
+
+    Times that were stored may be forged, and file systems hold years that `datetime` does not.
+    """
+    try:
+        return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=time_ns // 1000)
+    except OverflowError:
+        return datetime.min.replace(tzinfo=UTC) if time_ns < 0 else datetime.max.replace(tzinfo=UTC)

@@ -13,18 +13,19 @@ import json
 import random
 import tracemalloc
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 import zstandard
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from sheetanchor.archive.authentication import PieceMacs, open_mac_file
 from sheetanchor.archive.gzip_stream import GzipWriter
 from sheetanchor.archive.tar_writer import TarWriter
 from sheetanchor.archive.volume_reader import read_volume
+from sheetanchor.clock import moment
 from sheetanchor.components.base import EntryType
 from sheetanchor.errors import ArchiveError, DamagedRepositoryError
 from sheetanchor.operations.manifest import Manifest, ManifestComponent, decode_manifest
@@ -182,6 +183,18 @@ def test_what_was_found_stays_refused() -> None:
     ):
         with pytest.raises(DamagedRepositoryError):
             decode(text.encode())
+
+
+@given(st.integers(-(10**30), 10**30))
+@example(gojson.parse_time("0000-01-01T00:00:00Z"))
+@example(gojson.parse_time("9999-12-31T23:59:59.999999999Z"))
+@example(gojson.parse_time("9999-12-31T23:59:59-23:59"))
+def test_any_stored_time_can_be_shown(time_ns: int) -> None:
+    """A forged key file, or a file of the year 0, must not end a listing."""
+    shown = moment(time_ns)
+    assert 1 <= shown.year <= 9999
+    if 1 < shown.year < 9999:
+        assert (shown - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1) == time_ns // 1000
 
 
 @given(st.integers(1, 30), st.integers(1, 4), st.integers(1, 64))

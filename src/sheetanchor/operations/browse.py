@@ -5,9 +5,9 @@ from __future__ import annotations
 import shutil
 import stat
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from typing import BinaryIO
 
+from sheetanchor.clock import moment
 from sheetanchor.errors import UnknownBackupError, UsageError
 from sheetanchor.operations.catalog import Catalog
 from sheetanchor.operations.manifest import MANIFEST_PATH
@@ -105,7 +105,7 @@ def _listed(path: bytes, node: Node) -> ListedEntry:
         uid=node.uid,
         gid=node.gid,
         size=node.size,
-        mtime=datetime.fromtimestamp(node.mtime_ns / 1e9, UTC),
+        mtime=moment(node.mtime_ns),
     )
 
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-
-from sheetanchor.clock import Clock
+from sheetanchor.clock import Clock, moment
 from sheetanchor.events import Listener
 from sheetanchor.operations.results import CheckSummary, KeyInfo
 from sheetanchor.repository.repository import Finding, Repository
@@ -40,7 +38,7 @@ def keys(repository: Repository) -> list[KeyInfo]:
             key=stored.id.hex(),
             username=stored.file.username,
             hostname=stored.file.hostname,
-            created=datetime.fromtimestamp(stored.file.created_ns / 1e9, UTC),
+            created=moment(stored.file.created_ns),
             current=stored.id == keyring.current,
         )
         for stored in keyring.list()

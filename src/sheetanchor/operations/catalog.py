@@ -5,8 +5,9 @@ from __future__ import annotations
 import difflib
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 
+from sheetanchor.clock import moment
 from sheetanchor.errors import DamagedRepositoryError, UnknownBackupError
 from sheetanchor.operations.manifest import MANIFEST_PATH, Manifest, decode_manifest
 from sheetanchor.operations.naming import SAFETY_TIER, Tags, backup_time, read_tags
@@ -43,7 +44,7 @@ class BackupRecord:
             return named
         snapshots = [*self.components.values(), *([self.manifest] if self.manifest else [])]
         newest = max(stored.snapshot.time_ns for stored in snapshots)
-        return datetime.fromtimestamp(newest / 1e9, UTC)
+        return moment(newest)
 
     def info(self) -> BackupInfo:
         """Return what a listing shows."""

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Literal
 
-from sheetanchor.clock import Clock
+from sheetanchor.clock import Clock, moment
 from sheetanchor.errors import PlanRefusedError, UnknownBackupError, UsageError
 from sheetanchor.operations.naming import IMPORTED_TIER, SAFETY_TIER, Tags, backup_time, read_tags
 from sheetanchor.operations.results import Result
@@ -248,4 +248,4 @@ def _kind(tiers: Collection[str], others: Collection[str]) -> Kind:
 
 
 def _newest(snapshots: Sequence[StoredSnapshot]) -> datetime:
-    return datetime.fromtimestamp(max(one.snapshot.time_ns for one in snapshots) / 1e9, UTC)
+    return moment(max(one.snapshot.time_ns for one in snapshots))

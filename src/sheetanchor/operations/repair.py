@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Literal
 
-from sheetanchor.clock import Clock
+from sheetanchor.clock import Clock, moment
 from sheetanchor.operations.naming import read_tags
 from sheetanchor.operations.repair_found import RecoveredSnapshot, recover
 from sheetanchor.operations.results import Result
@@ -142,7 +142,7 @@ def repair_snapshots(
         damaged.append(
             SnapshotRepaired(
                 snapshot=one.stored.id.hex(),
-                time=datetime.fromtimestamp(one.stored.snapshot.time_ns / 1e9, UTC),
+                time=moment(one.stored.snapshot.time_ns),
                 backup=tags.backup if tags else None,
                 component=(tags.component or "manifest") if tags else None,
                 lost=one.lost,
