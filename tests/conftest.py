@@ -35,8 +35,20 @@ hypothesis.settings.register_profile("torture", deadline=None, max_examples=2000
 
 def pytest_configure(config: pytest.Config) -> None:
     """Choose how many examples the property tests try."""
-    torture = config.getoption("markexpr", "") == "torture"
-    hypothesis.settings.load_profile("torture" if torture else "fixed")
+    hypothesis.settings.load_profile("torture" if _is_torture(config) else "fixed")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Take the property tests into `./dev torture`, where they try many more examples."""
+    if _is_torture(config):
+        for item in items:
+            if hypothesis.is_hypothesis_test(getattr(item, "obj", None)):
+                item.add_marker(pytest.mark.torture)
+
+
+def _is_torture(config: pytest.Config) -> bool:
+    return bool(config.getoption("markexpr", "") == "torture")
 
 
 @pytest.hookimpl(wrapper=True)
