@@ -174,15 +174,13 @@ def _last(node: Node) -> str:
     return text
 
 
-_NUMBER_KEYS = ("mode", "uid", "gid", "inode", "device_id", "size", "links", "device")
+_NUMBER_KEYS = ("mode", "uid", "gid", "inode", "device_id", "size", "links")
 _NUMBER_END = 1 << 64
-_KNOWN = frozenset(
-    (
-        *("name", "type", "mode", "mtime", "atime", "ctime", "uid", "gid", "user", "group", "inode"),
-        *("device_id", "size", "links", "linktarget", "linktarget_raw", "extended_attributes"),
-        *("generic_attributes", "device", "content", "subtree", "error"),
-    )
-)
+_COMMON = frozenset((*_NUMBER_KEYS, "name", "type", "mtime", "atime", "ctime", "user", "group", "content"))
+_KNOWN = _COMMON | {
+    *("linktarget", "linktarget_raw", "extended_attributes", "generic_attributes"),
+    *("device", "subtree", "error"),
+}
 
 
 def tree_fields(data: bytes) -> list[Fields]:
@@ -225,11 +223,10 @@ def decode_tree(data: bytes) -> list[Node]:
 def decode_node(fields: Fields) -> Node:
     """Return one entry of a tree. Raises ValueError for what is no node."""
     get = fields.get
-    raw_target = get("linktarget_raw")
-    mode, uid, gid, inode, device_id, size, links, device = _numbers(fields)
+    mode, uid, gid, inode, device_id, size, links = _numbers(fields)
     mtime, atime, ctime = get("mtime"), get("atime"), get("ctime")
     modified = _time(mtime)
-    return Node(
+    node = Node(
         gojson.unquote_name(_text(fields, "name")),
         NodeType(_text(fields, "type")),
         mode,
@@ -244,15 +241,23 @@ def decode_node(fields: Fields) -> Node:
         device_id,
         size,
         links,
-        link_target=_base64(raw_target) if raw_target else _text(fields, "linktarget").encode(),
-        xattrs=_xattrs(get("extended_attributes")),
-        generic_attributes=_json(get("generic_attributes")),
-        device=device,
         content=_content(get("content")),
-        subtree=_subtree(get("subtree")),
-        error=_text(fields, "error"),
-        unknown=_unknown(fields),
     )
+    if not _COMMON.issuperset(fields):
+        _decode_rare(node, fields)
+    return node
+
+
+def _decode_rare(node: Node, fields: Fields) -> None:
+    """Fill in what most files lack; looking for each of it in every entry takes time."""
+    raw_target = fields.get("linktarget_raw")
+    node.link_target = _base64(raw_target) if raw_target else _text(fields, "linktarget").encode()
+    node.xattrs = _xattrs(fields.get("extended_attributes"))
+    node.generic_attributes = _json(fields.get("generic_attributes"))
+    node.device = _number(fields, "device")
+    node.subtree = _subtree(fields.get("subtree"))
+    node.error = _text(fields, "error")
+    node.unknown = _unknown(fields)
 
 
 def _unknown(fields: dict[str, object]) -> tuple[tuple[str, str], ...]:
@@ -271,12 +276,19 @@ def _text(fields: dict[str, object], key: str) -> str:
 
 
 def _numbers(fields: Fields) -> list[int]:
-    """Return the numbers of an entry in the order of `_NUMBER_KEYS`; checked together, for speed."""
+    """Return the numbers of an entry in the order of `_NUMBER_KEYS`."""
     values = [fields.get(key, 0) for key in _NUMBER_KEYS]
-    for value in values:
+    for key, value in zip(_NUMBER_KEYS, values, strict=True):
         if type(value) is not int or not 0 <= value < _NUMBER_END:
-            raise ValueError(f"{_NUMBER_KEYS[values.index(value)]} is no number")
+            raise ValueError(f"{key} is no number")
     return cast("list[int]", values)
+
+
+def _number(fields: Fields, key: str) -> int:
+    value = fields.get(key, 0)
+    if type(value) is not int or not 0 <= value < _NUMBER_END:
+        raise ValueError(f"{key} is no number")
+    return value
 
 
 def _time(text: object) -> int:
