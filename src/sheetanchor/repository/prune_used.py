@@ -172,4 +172,7 @@ def _add_references(node: object, content: list[bytes], subtrees: list[Id]) -> N
 def _id(value: object) -> Id:
     if not isinstance(value, str) or len(value) != 2 * _ID_SIZE:
         raise ValueError("a reference is no id")
-    return Id(bytes.fromhex(value))
+    raw_id = bytes.fromhex(value)
+    if len(raw_id) != _ID_SIZE:
+        raise ValueError("a reference has spaces in it")
+    return Id(raw_id)
