@@ -31,6 +31,10 @@ from sheetanchor.repository.writer import Account, BlobWriter
 _QUEUED_NODES = 20_000
 """Entries of walked directories that may wait for their content."""
 
+_PROGRESS_ENTRIES = 64
+_PROGRESS_BYTES = 1024 * 1024
+"""Entries and bytes that are told together: telling each small file costs as much as storing it."""
+
 LoadTree = Callable[[Id], bytes]
 """Returns a tree blob. Raises DamagedRepositoryError."""
 Progress = Callable[[int, int], None]
@@ -111,6 +115,8 @@ class FileTreeWriter:
         self._account = account
         self._queue: deque[_Frame] = deque()
         self._queued_nodes = 0
+        self._untold_bytes = 0
+        self._untold_entries = 0
 
     def write(self, root: int, name: bytes, parent: Id | None) -> Node:
         """Store the tree below the open directory `root` (closed on return); return its node.
@@ -125,6 +131,7 @@ class FileTreeWriter:
             while stack:
                 self._walk(stack)
             self._store_queued(0)
+            self._tell_progress()
         finally:
             self._small.close()
             for frame in stack:
@@ -156,7 +163,7 @@ class FileTreeWriter:
             os.close(fd)
             raise
         self.tally.directories += 1
-        self._progress(0, 1)
+        self._advance(0)
         return frame
 
     def _before(self, parent: Id | None) -> EarlierDirectory:
@@ -223,7 +230,7 @@ class FileTreeWriter:
         frame.entries.append((name, entry))
         self.tally.files += 1
         self.tally.num_bytes += size
-        self._progress(size, 1)
+        self._advance(size)
 
     def _other(self, frame: _Frame, name: bytes, path: bytes, status: os.stat_result, kind: NodeType) -> None:
         if kind is NodeType.SOCKET:
@@ -234,7 +241,19 @@ class FileTreeWriter:
             return
         frame.entries.append((name, filesystem.read_metadata(name, frame.fd, status, self._owners)))
         self.tally.others += 1
-        self._progress(0, 1)
+        self._advance(0)
+
+    def _advance(self, num_bytes: int) -> None:
+        self._untold_entries += 1
+        self._untold_bytes += num_bytes
+        if self._untold_entries >= _PROGRESS_ENTRIES or self._untold_bytes >= _PROGRESS_BYTES:
+            self._tell_progress()
+
+    def _tell_progress(self) -> None:
+        num_bytes, entries = self._untold_bytes, self._untold_entries
+        self._untold_bytes = self._untold_entries = 0
+        if entries:
+            self._progress(num_bytes, entries)
 
     @contextmanager
     def _recorded(self, path: bytes) -> Iterator[None]:
