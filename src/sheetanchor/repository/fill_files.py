@@ -137,7 +137,8 @@ class FileFiller:
             self._metadata.set_open(target.fd, target.node, target.path)
             del self._open[target.fd]
             os.close(target.fd)
-            self._progress(target.node.size, 1)
+        if window.complete:
+            self._progress(sum(target.node.size for target in window.complete), len(window.complete))
 
     def _write_range(self, batch: list[tuple[Id, _Wanted]]) -> None:
         """Fetch one range of one pack and write its blobs to their places.
