@@ -22,6 +22,7 @@ from sheetanchor.events import SilentListener
 from sheetanchor.process import ProcessRunner
 
 START_SECONDS = 20.0
+HIGHEST_PORT = 55_535
 
 
 def programs() -> dict[str, Path]:
@@ -115,10 +116,16 @@ def component(server: LiveServer, work: Path, **options: object) -> RedisCompone
 
 
 def free_port() -> int:
-    """Return a TCP port that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """Return a TCP port that was free a moment ago.
+
+    A cluster node also listens 10,000 ports higher, so the port has to leave room for that.
+    """
+    while True:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = int(probe.getsockname()[1])
+        if port <= HIGHEST_PORT:
+            return port
 
 
 def state(
