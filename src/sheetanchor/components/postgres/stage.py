@@ -63,11 +63,10 @@ class Staging:
                 refuse_to_drop(connection, [move.name for move in journal.moves])
         self._create_roles(hub, source)
         for database, move in zip(proof.databases, journal.moves, strict=True):
-            with hub.inside() as connection:
-                if in_place:
+            if in_place:
+                with hub.inside() as connection:
                     drop_database(connection, move.name)
-                self._create_database(connection, database, move)
-            self._restore(source, database, move.staged)
+            self._fill(hub, source, database, move)
             with hub.inside() as connection:
                 _apply_properties(connection, database, move.staged)
         with hub.inside() as connection, connection.transaction():
@@ -150,7 +149,27 @@ class Staging:
             if not any(extension.name == "plpgsql" for extension in database.extensions):
                 execute(inside, "DROP EXTENSION plpgsql")
 
-    def _restore(self, source: Source, database: DatabaseProof, staged: str) -> None:
+    def _fill(self, hub: Hub, source: Source, database: DatabaseProof, move: Move) -> None:
+        """Create one staged database and restore into it; where several workers fail, with one.
+
+        Seen once in some hundred restores of partitioned tables on PostgreSQL 18: "a worker process
+        died unexpectedly", its cause unknown. One worker alone has nobody to collide with.
+        """
+        for jobs in dict.fromkeys((self._jobs, 1)):
+            with hub.inside() as connection:
+                self._create_database(connection, database, move)
+            try:
+                self._restore(source, database, move.staged, jobs)
+            except ComponentError as error:
+                if jobs == 1:
+                    raise
+                self._context.listener.warning(
+                    f"restore database {database.name}", f"{error.message}; trying again with one worker"
+                )
+            else:
+                return
+
+    def _restore(self, source: Source, database: DatabaseProof, staged: str, jobs: int) -> None:
         argv = [
             self._tools.path("pg_restore"),
             "--exit-on-error",
@@ -161,7 +180,7 @@ class Staging:
         self._context.listener.started(task, database.dump_bytes)
         try:
             if self._has_room(database.dump_bytes):
-                self._restore_from_file(argv, source, database, task)
+                self._restore_from_file([*argv, f"--jobs={jobs}"], source, database, task)
             else:
                 self._restore_from_stream(argv, source, database, task)
         except ProcessError as error:
@@ -180,9 +199,7 @@ class Staging:
                 os.fdopen(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "wb") as file,
             ):
                 shutil.copyfileobj(Reporting(stream, self._context, task), file, PIECE_BYTES)
-            self._context.processes.run(
-                [*argv, f"--jobs={self._jobs}", str(path)], environment=self._server.environment()
-            )
+            self._context.processes.run([*argv, str(path)], environment=self._server.environment())
         finally:
             path.unlink(missing_ok=True)
 
