@@ -11,6 +11,7 @@ so that after a crash `resume(token)` finds the staged state again.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -26,7 +27,7 @@ from sheetanchor.events import Listener
 from sheetanchor.process import ProcessRunner
 
 
-class Proof(BaseModel):
+class Proof(BaseModel, ABC):
     """What a restore of the component must equal; stored in the manifest as JSON."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -34,9 +35,9 @@ class Proof(BaseModel):
     warnings: tuple[str, ...] = ()
     """What the operator has to know about this capture (files that changed while read)."""
 
+    @abstractmethod
     def summary(self) -> str:
         """Return a short phrase for people, such as "3 databases, 41,200 rows"."""
-        raise NotImplementedError
 
     @property
     def empty(self) -> bool:
